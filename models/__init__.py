@@ -1,0 +1,1 @@
+"""Torch modules that return predictions together with named taps."""

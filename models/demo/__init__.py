@@ -1,0 +1,1 @@
+"""The three default models: data, training recipes and weights."""

@@ -1,0 +1,1 @@
+"""The server: bundles in, predictions and attention maps out; numpy and ONNX Runtime, no torch."""

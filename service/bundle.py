@@ -1,0 +1,240 @@
+"""The bundle: one folder per model version, the one contract between export and service.
+
+    manifest.json   this module's `Manifest`
+    model.onnx      the fused graph: predictions and taps (its weights beside it, where they are large)
+    maps/NAME.onnx  taps to maps, one graph per map
+    tokenizer.json  text families
+
+A bundle holds no pickle and no code, and nothing that its manifest does not name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+Family = Literal["text", "image", "video"]
+Kind = Literal["tokens", "token_matrix", "grid", "channels", "frames", "frame_matrix", "frame_grid"]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+TOKENIZER = "tokenizer.json"
+
+
+class BundleError(Exception):
+    """A folder that is no sound bundle; says what is wrong and where."""
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class TextInput(Frozen):
+    """Text to `input_ids` [B, N] and `lengths` [B] (and `token_types` [B, N])."""
+
+    kind: Literal["text"] = "text"
+    max_tokens: int = Field(gt=0, description="The model's positions, special tokens included.")
+    pad_id: int = 0
+    token_types: bool = False
+
+
+class PictureInput(Frozen):
+    """What pictures and frames go through: RGB, resize, centre crop, (x / 255 - mean) / std.
+
+    `resize` "shortest" brings the shorter side to `resize_to` and keeps the aspect, "squash" brings both
+    sides to the crop's size.
+    """
+
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    resize: Literal["shortest", "squash"]
+    resize_to: int = Field(gt=0)
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class ImageInput(PictureInput):
+    """A picture to `pixels` [B, 3, H, W]."""
+
+    kind: Literal["image"] = "image"
+
+
+class VideoInput(PictureInput):
+    """A clip to `frames` [B, T, 3, H, W]: frame floor((i + 0.5) N / T) of N for i in 0..T-1."""
+
+    kind: Literal["video"] = "video"
+    frames: int = Field(gt=0)
+
+
+class TensorSpec(Frozen):
+    """A graph's input or output; an axis is a name where its size varies, else its size."""
+
+    name: str
+    dtype: Literal["float32", "float16", "int64"]
+    axes: tuple[str | int, ...]
+
+
+class Tap(TensorSpec):
+    """A tensor the model computes anyway and hands to map programs: what it is and of which layer."""
+
+    layer: str
+    kind: str
+
+
+class MapSpec(Frozen):
+    """A map: `maps/NAME.onnx` turns the tensors `inputs` (taps, model inputs) into `outputs`.
+
+    `axes` are those of one output after the batch. A map with `layers` has one output for each, in order;
+    `default_layer` is the index shown when none is asked for. `fixed_range` is the scale on which the map
+    is drawn where its values have one (gates).
+    """
+
+    name: Name
+    kind: Kind
+    description: str
+    axes: tuple[str, ...]
+    layers: tuple[str, ...]
+    default_layer: int | None
+    heads: int | None
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    fixed_range: tuple[float, float] | None = None
+
+    @property
+    def file(self) -> str:
+        return f"maps/{self.name}.onnx"
+
+
+class Interval(Frozen):
+    """A figure with its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class MapScore(Frozen):
+    """Localisation of one map on held-out data; `random` is the yardstick."""
+
+    map: str
+    layer: str | None
+    pointing: Interval
+    energy: Interval
+
+
+class Card(Frozen):
+    """Accuracy card, measured on held-out data."""
+
+    data: str
+    examples: int
+    accuracy: Interval
+    per_label: dict[str, float]
+    truth: str
+    maps: tuple[MapScore, ...]
+
+
+class Deviation(Frozen):
+    """Largest absolute distance from a float64 copy of the model, over all verified shapes."""
+
+    exported: float
+    torch_fp32: float
+
+
+class Parity(Frozen):
+    """What export measured before it wrote the bundle."""
+
+    shapes: tuple[str, ...]
+    attention_nodes: int
+    outputs: dict[str, Deviation]
+    taps: Deviation
+    maps: dict[str, Deviation]
+
+
+class Provenance(Frozen):
+    """Where the weights came from and what exported them."""
+
+    source: str
+    sha256: Sha256
+    tools: dict[str, str]
+
+
+class Manifest(Frozen):
+    """Everything the service has to know of a model version."""
+
+    schema_version: Literal[1] = 1
+    name: Name
+    version: Annotated[str, Field(pattern=r"^[0-9]+$")]
+    family: Family
+    task: Literal["classification"] = "classification"
+    description: str
+    labels: tuple[str, ...] = Field(min_length=1)
+    activation: Literal["softmax", "sigmoid"] = "softmax"
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    preprocessing: Annotated[TextInput | ImageInput | VideoInput, Field(discriminator="kind")]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    taps: tuple[Tap, ...]
+    maps: tuple[MapSpec, ...]
+    parity: Parity
+    card: Card | None
+    provenance: Provenance
+    files: dict[str, Sha256]
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, str]) -> dict[str, str]:
+        for name in files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or "\\" in name or name == MANIFEST:
+                raise ValueError(f"file {name!r} is not inside the bundle")
+        return files
+
+    def map(self, name: str) -> MapSpec | None:
+        """The map of this name, if the model has it."""
+        return next((spec for spec in self.maps if spec.name == name), None)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of a bundle all of whose files are there, unchanged, and named in it.
+
+    Raises BundleError.
+    """
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except OSError as error:
+        raise BundleError(f"{folder.name}: {MANIFEST} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"{folder.name}: {MANIFEST}: {place}: {first['msg']}") from error
+    check_files(folder, manifest)
+    return manifest
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Raise BundleError unless the folder holds exactly the files the manifest names, unchanged."""
+    entries = [path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()]
+    if links := [path for path in entries if path.is_symlink()]:
+        raise BundleError(f"{folder.name}: {links[0].relative_to(folder)} is a link")
+    found = {path.relative_to(folder).as_posix() for path in entries} - {MANIFEST}
+    needed = {MODEL, *(spec.file for spec in manifest.maps)}
+    needed |= {TOKENIZER} if manifest.family == "text" else set()
+    for name in sorted((needed | set(manifest.files)) - found):
+        raise BundleError(f"{folder.name}: {name} is missing")
+    for name in sorted((needed | found) - set(manifest.files)):
+        raise BundleError(f"{folder.name}: {name} is not named in the manifest")
+    for name, expected in manifest.files.items():
+        if digest(folder / name) != expected:
+            raise BundleError(f"{folder.name}: {name} does not match its checksum")

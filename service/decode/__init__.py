@@ -1,0 +1,1 @@
+"""Raw input to tensors, with every limit on hostile input."""

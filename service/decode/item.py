@@ -1,0 +1,74 @@
+"""Decoded inputs: what goes into the model, and what is needed to draw and describe it afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.decode.view import View
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextItem:
+    """A text as tokens; `offsets` are [start, end) in characters of `text`, specials are (n, n) and flagged.
+
+    tensors: input_ids [N] int64 (and token_types [N] int64).
+    """
+
+    tensors: dict[str, Array]
+    text: str
+    tokens: tuple[str, ...]
+    offsets: tuple[tuple[int, int], ...]
+    special: tuple[bool, ...]
+    truncated: bool
+    dropped_tokens: int
+
+    @property
+    def cost(self) -> int:
+        """Tokens."""
+        return len(self.tokens)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageItem:
+    """A picture: `original` [H, W, 3] uint8, orientation applied; tensors: pixels [3, h, w] float32."""
+
+    tensors: dict[str, Array]
+    original: NDArray[np.uint8]
+    view: View
+    format: str
+
+    @property
+    def cost(self) -> int:
+        """Pixels that enter the model."""
+        return self.view.model_width * self.view.model_height
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoItem:
+    """A clip's sampled frames: `original` [T, H, W, 3] uint8; tensors: frames [T, 3, h, w] float32.
+
+    `indices` are the sampled frames' positions among the `total` of the clip, `timestamps` their seconds.
+    """
+
+    tensors: dict[str, Array]
+    original: NDArray[np.uint8]
+    view: View
+    format: str
+    indices: tuple[int, ...]
+    timestamps: tuple[float, ...]
+    total: int
+    duration: float
+
+    @property
+    def cost(self) -> int:
+        """Pixels that enter the model."""
+        return len(self.indices) * self.view.model_width * self.view.model_height
+
+
+Item = TextItem | ImageItem | VideoItem

@@ -1,0 +1,77 @@
+"""Everything that can go wrong with a request, as one tree.
+
+Problem
++- InvalidInput          400  a field that cannot be used as it is
+|  +- UnknownOption      400  an option, map layer or head that does not exist
++- NotFound              404  no such model, prediction or map
++- Expired               410  a prediction that is no longer kept
++- TooLarge              413  a body, picture or clip beyond a limit
++- UnsupportedMedia      415  bytes that are not what they are said to be, or nothing we read
++- Undecodable           422  media of a known type that cannot be decoded
++- Overloaded            503  the queue is full
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import ClassVar
+
+
+class Problem(Exception):
+    """An error for the client: `application/problem+json` (RFC 9457) with the field and the limit named."""
+
+    status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def __init__(
+        self, detail: str, *, field: str | None = None, limit: int | float | str | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.field = field
+        self.limit = limit
+
+    def document(self) -> dict[str, str | int | float]:
+        """The body of the answer."""
+        body: dict[str, str | int | float] = {
+            "type": "about:blank",
+            "title": self.status.phrase,
+            "status": int(self.status),
+            "detail": self.detail,
+        }
+        if self.field is not None:
+            body["field"] = self.field
+        if self.limit is not None:
+            body["limit"] = self.limit
+        return body
+
+
+class InvalidInput(Problem):
+    status = HTTPStatus.BAD_REQUEST
+
+
+class UnknownOption(InvalidInput):
+    pass
+
+
+class NotFound(Problem):
+    status = HTTPStatus.NOT_FOUND
+
+
+class Expired(Problem):
+    status = HTTPStatus.GONE
+
+
+class TooLarge(Problem):
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class UnsupportedMedia(Problem):
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class Undecodable(Problem):
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class Overloaded(Problem):
+    status = HTTPStatus.SERVICE_UNAVAILABLE

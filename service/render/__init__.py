@@ -1,0 +1,1 @@
+"""Attention maps as pictures and pages; pure functions of numpy."""
