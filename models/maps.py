@@ -113,12 +113,14 @@ class MapProgram(nn.Module):
     """One map as a graph of its own: `forward(*taps)` in the order of `taps`, one tensor per output.
 
     `axes` name the axes of one output after the batch; `layers` names the layer of each output and is
-    empty where the map covers all layers at once. `default` is the layer shown when none is asked for.
+    empty where the map covers all layers at once. `default` is the layer shown when none is asked for,
+    `fixed_range` the scale to draw on where the values have one of their own.
     """
 
     kind: ClassVar[Kind]
     axes: ClassVar[tuple[str, ...]]
     description: ClassVar[str]
+    fixed_range: ClassVar[tuple[float, float] | None] = None
 
     def __init__(self, *, taps: Sequence[str], layers: Sequence[str] = (), default: int = -1) -> None:
         super().__init__()
@@ -183,6 +185,7 @@ class SpatialGates(MapProgram):
     kind = "grid"
     axes = ("row", "column")
     description = "The spatial gate of each block, from 0 (closed) to 1 (open)."
+    fixed_range = (0.0, 1.0)
 
     def __init__(self, blocks: Sequence[str]) -> None:
         super().__init__(taps=[f"{block}.spatial" for block in blocks], layers=blocks)
@@ -195,12 +198,13 @@ class ChannelGates(MapProgram):
     kind = "channels"
     axes = ("channel",)
     description = "The channel gate of each block, from 0 (closed) to 1 (open)."
+    fixed_range = (0.0, 1.0)
 
     def __init__(self, blocks: Sequence[str]) -> None:
         super().__init__(taps=[f"{block}.channel" for block in blocks], layers=blocks)
 
     def forward(self, *taps: Tensor) -> tuple[Tensor, ...]:
-        # Output and input of a graph need names of their own: the sum keeps one node between them.
+        # Input and output of a graph need names of their own: the sum leaves one node between them.
         return tuple(gate + 0 for gate in taps)
 
 

@@ -106,9 +106,10 @@ class MapSpec(Frozen):
     outputs: tuple[str, ...]
     fixed_range: tuple[float, float] | None = None
 
-    @property
-    def file(self) -> str:
-        return f"maps/{self.name}.onnx"
+    @staticmethod
+    def path(name: str) -> str:
+        """Where a map's graph lies in the bundle."""
+        return f"maps/{name}.onnx"
 
 
 class Interval(Frozen):
@@ -229,7 +230,7 @@ def check_files(folder: Path, manifest: Manifest) -> None:
     if links := [path for path in entries if path.is_symlink()]:
         raise BundleError(f"{folder.name}: {links[0].relative_to(folder)} is a link")
     found = {path.relative_to(folder).as_posix() for path in entries} - {MANIFEST}
-    needed = {MODEL, *(spec.file for spec in manifest.maps)}
+    needed = {MODEL, *(MapSpec.path(spec.name) for spec in manifest.maps)}
     needed |= {TOKENIZER} if manifest.family == "text" else set()
     for name in sorted((needed | set(manifest.files)) - found):
         raise BundleError(f"{folder.name}: {name} is missing")

@@ -1,0 +1,116 @@
+"""From torch modules to ONNX graphs; `models.attention.attend` becomes one fused node."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from export.shapes import Axes
+from models.maps import MapProgram
+
+OPSET = 24  # the newest `Attention` that the runtime has registered
+IR_VERSION = 10  # the runtime loads up to 13; onnx would write its newest
+EXTERNAL_DATA_BYTES = 256 * 1024**2  # above this, weights lie in a file beside the graph
+
+
+def export_model(
+    model: nn.Module,
+    inputs: Mapping[str, Tensor],
+    axes: Mapping[str, Axes],
+    *,
+    outputs: Sequence[str],
+    path: Path,
+) -> None:
+    """Write a model's graph with named inputs and `outputs` (predictions, then taps, in order)."""
+    _write(model, inputs, axes, outputs, path)
+
+
+def export_program(
+    program: MapProgram,
+    tensors: Mapping[str, Tensor],
+    axes: Mapping[str, Axes],
+    *,
+    outputs: Sequence[str],
+    path: Path,
+) -> None:
+    """Write a map's graph; its inputs are `program.taps`, found in `tensors`."""
+    inputs = {name: tensors[name] for name in program.taps}
+    _write(_ByName(program), inputs, axes, outputs, path)
+
+
+def map_outputs(name: str, program: MapProgram) -> tuple[str, ...]:
+    """What a map's outputs are called: `NAME.LAYER` each, or the map's own name."""
+    return tuple(f"{name}.{layer}" for layer in program.layers) or (name,)
+
+
+class _ByName(nn.Module):
+    """A map program that takes its taps as one tuple, since dots are no Python parameter names."""
+
+    def __init__(self, program: MapProgram) -> None:
+        super().__init__()
+        self.program = program
+
+    def forward(self, taps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        out: tuple[Tensor, ...] = self.program(*taps)
+        return out
+
+
+def _write(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    axes: Mapping[str, Axes],
+    outputs: Sequence[str],
+    path: Path,
+) -> None:
+    dynamic = {name: _dynamic(axes[name]) for name in inputs}
+    as_tuple = isinstance(module, _ByName)
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            module,
+            args=(tuple(inputs.values()),) if as_tuple else (),
+            kwargs=None if as_tuple else dict(inputs),
+            dynamic_shapes=(tuple(dynamic.values()),) if as_tuple else dynamic,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    program.model.ir_version = IR_VERSION
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+    program.save(str(path), external_data=size > EXTERNAL_DATA_BYTES)
+
+
+def _dynamic(axes: Axes) -> dict[int, torch.export.Dim]:
+    return {index: torch.export.Dim(name) for index, name in enumerate(axes) if isinstance(name, str)}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter reports on standard output and through warnings; what matters is verified afterwards."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)
+
+
+def operators(path: Path) -> dict[str, int]:
+    """How many nodes of each operator a graph holds, functions not counted."""
+    counts: dict[str, int] = {}
+    for node in onnx.load(str(path), load_external_data=False).graph.node:
+        counts[node.op_type] = counts.get(node.op_type, 0) + 1
+    return dict(sorted(counts.items()))

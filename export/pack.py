@@ -1,0 +1,177 @@
+"""A checkpoint becomes a bundle: graphs, verification, manifest; written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+
+from export.errors import ExportError
+from export.graph import export_model, export_program, map_outputs
+from export.shapes import (
+    Axes,
+    Preprocessing,
+    example_inputs,
+    output_names,
+    run,
+    tracing_shape,
+    varying_axes,
+    verified_shapes,
+)
+from export.verify import verify
+from models.checkpoints.native import Checkpoint
+from models.maps import MapProgram
+from service.bundle import (
+    MANIFEST,
+    MODEL,
+    TOKENIZER,
+    Card,
+    Manifest,
+    MapSpec,
+    Parity,
+    Provenance,
+    Tap,
+    TensorSpec,
+    digest,
+)
+
+Advance = Callable[[str], None]
+
+
+def steps(checkpoint: Checkpoint) -> int:
+    """How often `pack` calls `advance` for this checkpoint."""
+    return 2 + len(_programs(checkpoint.model)) + len(verified_shapes(_preprocessing(checkpoint)))
+
+
+def pack(checkpoint: Checkpoint, repository: Path, *, advance: Advance = lambda stage: None) -> Path:
+    """Export, verify and write `repository/NAME/VERSION`; returns that folder.
+
+    The bundle is built in a folder beside its place and renamed into it last. Raises ExportError where the
+    place is taken, the checkpoint does not fit, or verification fails; then nothing is left behind.
+    """
+    target = repository / checkpoint.name / checkpoint.version
+    if target.exists():
+        raise ExportError(f"{target} exists already")
+    repository.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".export-", dir=repository))
+    try:
+        build(checkpoint, staging, advance=advance)
+        seal(checkpoint, staging, advance=advance)
+        staging.chmod(0o755)
+        target.parent.mkdir(exist_ok=True)
+        os.rename(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return target
+
+
+def build(checkpoint: Checkpoint, folder: Path, *, advance: Advance = lambda stage: None) -> None:
+    """Write the graphs and the tokenizer of a bundle."""
+    model, spec = checkpoint.model, _preprocessing(checkpoint)
+    _check_fit(checkpoint, spec)
+    inputs = example_inputs(model, spec, tracing_shape(spec), seed=0)
+    axes = varying_axes(model, spec)
+    outputs, taps = output_names(model, spec)
+    advance("model")
+    export_model(model, inputs, axes, outputs=[*outputs, *taps], path=folder / MODEL)
+    tensors = run(model, inputs)
+    for name, program in _programs(model).items():
+        advance(f"map {name}")
+        path = folder / MapSpec.path(name)
+        export_program(program, tensors, axes, outputs=map_outputs(name, program), path=path)
+    if checkpoint.tokenizer is not None:
+        shutil.copyfile(checkpoint.tokenizer, folder / TOKENIZER)
+
+
+def seal(checkpoint: Checkpoint, folder: Path, *, advance: Advance = lambda stage: None) -> Manifest:
+    """Verify the graphs in a folder and write the manifest beside them; raises ExportError."""
+    spec = _preprocessing(checkpoint)
+    parity = verify(folder, checkpoint.model, spec, advance=lambda: advance("verify"))
+    advance("manifest")
+    manifest = describe(checkpoint, spec, parity, _digests(folder))
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
+    return manifest
+
+
+def describe(checkpoint: Checkpoint, spec: Preprocessing, parity: Parity, files: dict[str, str]) -> Manifest:
+    """The manifest of a checkpoint's bundle."""
+    model = checkpoint.model
+    axes = varying_axes(model, spec)
+    outputs, taps = output_names(model, spec)
+    inputs = example_inputs(model, spec, tracing_shape(spec), seed=0)
+    tools = {tool: version(tool).split("+")[0] for tool in ("regard", "torch", "onnx", "onnxscript")}
+    return Manifest(
+        name=checkpoint.name,
+        version=checkpoint.version,
+        family=checkpoint.family,
+        description=checkpoint.description,
+        labels=checkpoint.labels,
+        preprocessing=spec,
+        inputs=tuple(
+            _tensor(name, axes, "float32" if x.is_floating_point() else "int64") for name, x in inputs.items()
+        ),
+        outputs=tuple(_tensor(name, axes, "float32") for name in outputs),
+        taps=tuple(_tap(name, axes) for name in taps),
+        maps=tuple(_map(name, program) for name, program in _programs(model).items()),
+        parity=parity,
+        card=None if checkpoint.card is None else Card.model_validate(checkpoint.card),
+        provenance=Provenance(source=checkpoint.name, sha256=digest(checkpoint.weights), tools=tools),
+        files=files,
+    )
+
+
+def _preprocessing(checkpoint: Checkpoint) -> Preprocessing:
+    try:
+        return TypeAdapter[Preprocessing](Preprocessing).validate_python(checkpoint.preprocessing)
+    except ValidationError as error:
+        raise ExportError(f"preprocessing: {error}") from error
+
+
+def _check_fit(checkpoint: Checkpoint, spec: Preprocessing) -> None:
+    if spec.kind != checkpoint.family:
+        raise ExportError(f"preprocessing is for {spec.kind}, the model is of the family {checkpoint.family}")
+    if (spec.kind == "text") != (checkpoint.tokenizer is not None):
+        raise ExportError("a text model needs a tokenizer.json, and no other model has one")
+    with_shape = run(checkpoint.model, example_inputs(checkpoint.model, spec, tracing_shape(spec), seed=0))
+    if with_shape["logits"].shape[1] != len(checkpoint.labels):
+        raise ExportError(f"{with_shape['logits'].shape[1]} logits, {len(checkpoint.labels)} labels")
+
+
+def _programs(model: nn.Module) -> dict[str, MapProgram]:
+    programs: dict[str, MapProgram] = model.programs()  # type: ignore[operator]
+    return programs
+
+
+def _tensor(name: str, axes: dict[str, Axes], dtype: str) -> TensorSpec:
+    return TensorSpec.model_validate({"name": name, "dtype": dtype, "axes": axes[name]})
+
+
+def _tap(name: str, axes: dict[str, Axes]) -> Tap:
+    layer, _, kind = name.rpartition(".")
+    return Tap(name=name, dtype="float32", axes=axes[name], layer=layer, kind=kind)
+
+
+def _map(name: str, program: MapProgram) -> MapSpec:
+    return MapSpec(
+        name=name,
+        kind=program.kind,
+        description=program.description,
+        axes=program.axes,
+        layers=program.layers,
+        default_layer=program.default,
+        heads=getattr(program, "heads", None) if "head" in program.axes else None,
+        inputs=program.taps,
+        outputs=map_outputs(name, program),
+        fixed_range=program.fixed_range,
+    )
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): digest(path) for path in paths}

@@ -1,0 +1,104 @@
+"""Small untrained checkpoints of every family, as the recipes would write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from models.cbam import CBAMConfig, CBAMResNet
+from models.checkpoints import native
+from models.text import TextConfig, TextTransformer
+from models.video import XCLIP, TowerConfig, XCLIPConfig
+
+PICTURE: dict[str, Any] = {
+    "resize": "shortest",
+    "resize_to": 32,
+    "height": 32,
+    "width": 32,
+    "mean": [0.5, 0.4, 0.3],
+    "std": [0.2, 0.3, 0.25],
+}
+LABELS = ["left", "right", "up", "down"]
+LABEL_IDS = [[256, *label.encode(), 257, *([0] * (10 - len(label)))] for label in LABELS]
+
+
+def tower(width: int, layers: int, heads: int) -> TowerConfig:
+    return TowerConfig(width=width, layers=layers, heads=heads)
+
+
+def spread(model: torch.nn.Module) -> torch.nn.Module:
+    """Larger weights than the default initialisation, so that no attention is nearly uniform."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(2.0)
+    return model.eval()
+
+
+def text_model() -> TextTransformer:
+    torch.manual_seed(0)
+    config = TextConfig(
+        vocabulary=300, labels=4, width=32, layers=2, heads=4, feedforward=64, positions=64, token_types=2
+    )
+    return spread(TextTransformer(config))
+
+
+def image_model() -> CBAMResNet:
+    torch.manual_seed(0)
+    return spread(CBAMResNet(CBAMConfig(labels=4, depth=18, width=8, stem="small")))
+
+
+def video_model() -> XCLIP:
+    torch.manual_seed(0)
+    config = XCLIPConfig(
+        image=32,
+        patch=8,
+        frames=4,
+        embed=32,
+        vision=tower(48, 2, 4),
+        temporal=tower(32, 1, 2),
+        prompt=tower(32, 2, 4),
+        text=tower(24, 1, 2),
+        vocabulary=258,
+        context=12,
+    )
+    return spread(XCLIP(config))
+
+
+def byte_tokenizer() -> Tokenizer:
+    """Every byte a token, between [CLS] and [SEP]."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {"[PAD]": 0, "[CLS]": 1, "[SEP]": 2} | {byte: 3 + i for i, byte in enumerate(alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.add_special_tokens(["[PAD]", "[CLS]", "[SEP]"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    return tokenizer
+
+
+def save_checkpoint(folder: Path, family: str) -> Path:
+    """A checkpoint of this family in `folder`, with the family's name."""
+    common: dict[str, Any] = {"name": f"tiny-{family}", "version": "1", "labels": LABELS, "card": None}
+    common["description"] = "Untrained, for tests."
+    if family == "text":
+        spec: dict[str, Any] = {"kind": "text", "max_tokens": 64, "token_types": True}
+        native.save(folder, text_model(), preprocessing=spec, **common)
+        byte_tokenizer().save(str(folder / "tokenizer.json"))
+    elif family == "image":
+        native.save(folder, image_model(), preprocessing={"kind": "image", **PICTURE}, **common)
+    else:
+        spec = {"kind": "video", "frames": 4, **PICTURE}
+        native.save(folder, video_model(), preprocessing=spec, label_ids=LABEL_IDS, **common)
+    return folder
+
+
+@pytest.fixture(scope="session", params=["text", "image", "video"])
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> native.Checkpoint:
+    """One loaded checkpoint of each family."""
+    return native.load(save_checkpoint(tmp_path_factory.mktemp(request.param), request.param))

@@ -1,0 +1,131 @@
+"""A bundle is written whole and verified, or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import numpy_helper
+
+from export import pack as packing
+from export.errors import ExportError
+from export.graph import operators
+from models.checkpoints.native import Checkpoint
+from service import bundle
+
+
+@pytest.fixture(scope="module")
+def packed(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    stages: list[str] = []
+    folder = packing.pack(checkpoint, tmp_path_factory.mktemp("repository"), advance=stages.append)
+    assert len(stages) == packing.steps(checkpoint)
+    return folder
+
+
+def test_a_bundle_is_read_back_with_every_checksum(packed: Path, checkpoint: Checkpoint) -> None:
+    manifest = bundle.read(packed)
+    assert manifest.labels == checkpoint.labels
+    assert {spec.name for spec in manifest.maps} == set(checkpoint.model.programs())
+    assert packed.name == "1"
+    assert packed.parent.name == checkpoint.name
+    assert list(packed.parent.parent.iterdir()) == [packed.parent]
+
+
+def test_attention_is_fused_and_no_softmax_is_left(packed: Path, checkpoint: Checkpoint) -> None:
+    expected = {"text": 2, "image": 0, "video": 2 * 2 + 1 + 2}[checkpoint.family]
+    counts = operators(packed / "model.onnx")
+    assert counts.get("Attention", 0) == expected
+    assert "Softmax" not in counts
+    model = onnx.load(str(packed / "model.onnx"))
+    assert [entry.version for entry in model.opset_import if entry.domain == ""] == [24]
+
+
+def test_probabilities_are_no_output(packed: Path) -> None:
+    for node in onnx.load(str(packed / "model.onnx")).graph.node:
+        if node.op_type == "Attention":
+            assert [name for name in node.output if name] == list(node.output)[:1]
+
+
+def test_graph_agrees_with_torch_at_another_batch(packed: Path, checkpoint: Checkpoint) -> None:
+    torch.manual_seed(5)
+    manifest = bundle.read(packed)
+    sizes = {"batch": 4, "token": 23}
+    inputs: dict[str, torch.Tensor] = {}
+    for spec in manifest.inputs:
+        shape = [sizes[axis] if isinstance(axis, str) else axis for axis in spec.axes]
+        inputs[spec.name] = torch.randn(shape) if spec.dtype == "float32" else torch.randint(2, shape)
+    if checkpoint.family == "text":
+        inputs["input_ids"] = torch.randint(250, (4, 23))
+        inputs["lengths"] = torch.tensor([23, 1, 9, 14])
+    with torch.no_grad():
+        outputs, taps = checkpoint.model(**inputs)
+    session = onnxruntime.InferenceSession(str(packed / "model.onnx"))
+    names = [*outputs, *taps]
+    feeds = {name: tensor.numpy() for name, tensor in inputs.items()}
+    for name, found in zip(names, session.run(names, feeds), strict=True):
+        np.testing.assert_allclose(found, {**outputs, **taps}[name].numpy(), atol=2e-5, rtol=1e-4)
+
+
+def test_a_taken_place_is_refused(packed: Path, checkpoint: Checkpoint) -> None:
+    with pytest.raises(ExportError, match="exists already"):
+        packing.pack(checkpoint, packed.parent.parent)
+
+
+def copy_graphs(bundle: Path, folder: Path) -> None:
+    """What `build` wrote into a bundle, without its manifest."""
+    shutil.copytree(bundle, folder, dirs_exist_ok=True)
+    (folder / "manifest.json").unlink()
+
+
+def rename_tap(model: onnx.ModelProto) -> None:
+    old = model.graph.output[-1].name
+    model.graph.output[-1].name = "renamed"
+    for node in model.graph.node:
+        node.output[:] = ["renamed" if name == old else name for name in node.output]
+        node.input[:] = ["renamed" if name == old else name for name in node.input]
+
+
+def change_weight(model: onnx.ModelProto) -> None:
+    for weight in model.graph.initializer:
+        values = numpy_helper.to_array(weight).copy()
+        if values.ndim == 4 or (values.ndim == 2 and min(values.shape) > 8):
+            values.flat[values.size // 2] += 0.25
+            weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+            return
+    raise AssertionError("no weight to change")
+
+
+@pytest.mark.parametrize("damage", [rename_tap, change_weight])
+def test_a_broken_export_is_refused_and_writes_nothing(
+    damage, packed: Path, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build_and_damage(checkpoint: Checkpoint, folder: Path, **options: object) -> None:
+        copy_graphs(packed, folder)
+        model = onnx.load(str(folder / "model.onnx"))
+        damage(model)
+        onnx.save(model, str(folder / "model.onnx"))
+
+    monkeypatch.setattr(packing, "build", build_and_damage)
+    with pytest.raises(ExportError):
+        packing.pack(checkpoint, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_map_is_refused(packed: Path, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    copy_graphs(packed, tmp_path)
+    name = next(iter(checkpoint.model.programs()))
+    path = tmp_path / "maps" / f"{name}.onnx"
+    model = onnx.load(str(path))
+    last = model.graph.output[-1].name
+    node = next(node for node in model.graph.node if last in node.output)
+    node.output[list(node.output).index(last)] = "halved"
+    half = onnx.helper.make_node("Constant", [], ["half"], value_float=0.5)
+    model.graph.node.extend([half, onnx.helper.make_node("Mul", ["halved", "half"], [last])])
+    onnx.save(model, str(path))
+    with pytest.raises(ExportError, match=name):
+        packing.seal(checkpoint, tmp_path)
