@@ -9,6 +9,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from export.pack import pack
 from models.cbam import CBAMConfig, CBAMResNet
 from models.checkpoints import native
 from models.text import TextConfig, TextTransformer
@@ -102,3 +103,12 @@ def save_checkpoint(folder: Path, family: str) -> Path:
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> native.Checkpoint:
     """One loaded checkpoint of each family."""
     return native.load(save_checkpoint(tmp_path_factory.mktemp(request.param), request.param))
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository with one small untrained model of each family."""
+    root = tmp_path_factory.mktemp("models")
+    for family in ("text", "image", "video"):
+        pack(native.load(save_checkpoint(tmp_path_factory.mktemp(family), family)), root)
+    return root

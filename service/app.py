@@ -1,0 +1,96 @@
+"""The ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from service.errors import InvalidInput, Overloaded, Problem
+from service.inference import Inference
+from service.routes import ops, v1
+from service.routes.body import BodyLimit
+from service.settings import Settings
+
+RETRY_SECONDS = "1"
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """An application of its own; models are loaded when it starts up."""
+    inference = Inference(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(inference.load)
+        inference.start()
+        yield
+        await inference.close()
+
+    app = FastAPI(
+        title="Regard",
+        version=version("regard"),
+        description="Predictions of attention models, together with the attention maps behind them.",
+        lifespan=lifespan,
+    )
+    app.state.inference = inference
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.include_router(ops.router)
+    app.include_router(v1.router)
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+    return app
+
+
+def problem_response(problem: Problem) -> JSONResponse:
+    """A problem as `application/problem+json`."""
+    headers = {"retry-after": RETRY_SECONDS} if isinstance(problem, Overloaded) else None
+    return JSONResponse(
+        problem.document(),
+        status_code=problem.status,
+        media_type="application/problem+json",
+        headers=headers,
+    )
+
+
+async def _problem(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Problem)
+    return problem_response(error)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    """Path and query parameters that the framework itself refused."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    field = str(first["loc"][-1])
+    return problem_response(InvalidInput(f"{field}: {first['msg']}", field=field))
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    """Unknown paths and methods."""
+    assert isinstance(error, HTTPException)
+    document = {
+        "type": "about:blank",
+        "title": HTTPStatus(error.status_code).phrase,
+        "status": error.status_code,
+        "detail": error.detail,
+    }
+    return JSONResponse(
+        document, error.status_code, headers=error.headers, media_type="application/problem+json"
+    )
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    """A fault of ours: logged with its stack, answered without it."""
+    return problem_response(Problem("the server failed on this request; its log says why"))

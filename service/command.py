@@ -1,0 +1,76 @@
+"""`regard predict`: the same way through the house as a request, for one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from service.bundle import Family
+from service.decode.media import sniff
+from service.errors import InvalidInput, NotFound
+from service.inference import Inference
+from service.maps import Selection
+from service.predictor import Payload, Predictor
+from service.render import FORMATS, RenderOptions
+from service.schemas import Answer, PredictOptions
+from service.settings import Settings
+
+
+async def predict_file(
+    settings: Settings, file: Path, *, model: str | None, maps: Path | None
+) -> tuple[Answer, list[Path]]:
+    """The answer for one file, and the files of its maps in every format, written to the folder `maps`.
+
+    Raises a Problem, BundleError or ProviderError.
+    """
+    inference = Inference(settings)
+    inference.load()
+    payload = read_payload(file)
+    predictor = _choose(inference, payload, model)
+    manifest = predictor.manifest
+    inference.start()
+    try:
+        names = tuple(spec.name for spec in manifest.maps) if maps is not None else ()
+        answer = await inference.predict(manifest.name, [payload], PredictOptions(maps=names))
+        written = [] if maps is None else await _write(inference, answer, predictor, maps)
+    finally:
+        await inference.close()
+    return answer, written
+
+
+def read_payload(file: Path) -> Payload:
+    """A file as a picture or clip where its bytes are one, else as text; raises InvalidInput."""
+    data = file.read_bytes()
+    if sniff(data) is not None:
+        return Payload(data=data, field="file")
+    try:
+        return Payload(data=data.decode(), field="file")
+    except UnicodeDecodeError:
+        raise InvalidInput("the file is neither UTF-8 text nor a picture or clip", field="file") from None
+
+
+def _choose(inference: Inference, payload: Payload, model: str | None) -> Predictor:
+    if model is not None:
+        return inference.registry.get(model)
+    family = _family(payload)
+    for predictor in inference.registry.all():
+        if predictor.manifest.family == family:
+            return predictor
+    raise NotFound(f"no model for {family} is served", field="model")
+
+
+def _family(payload: Payload) -> Family:
+    if isinstance(payload.data, str):
+        return "text"
+    return "image" if (sniff(payload.data) or "").startswith("image/") else "video"
+
+
+async def _write(inference: Inference, answer: Answer, predictor: Predictor, folder: Path) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for spec in predictor.manifest.maps:
+        for format in FORMATS[spec.kind]:
+            drawing = await inference.draw(answer.id, 0, spec.name, format, Selection(), RenderOptions())
+            path = folder / f"{spec.name}.{format}"
+            path.write_bytes(drawing.body)
+            written.append(path)
+    return written

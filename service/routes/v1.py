@@ -1,0 +1,216 @@
+"""Regard's own API: models, predictions, and their maps drawn or as numbers."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.bundle import MapSpec
+from service.errors import UnknownOption
+from service.inference import Inference
+from service.maps import Selection
+from service.render import FORMATS, RenderOptions
+from service.routes.body import parse_options, read_body
+from service.schemas import (
+    Answer,
+    HeadsOption,
+    LayersOption,
+    ModelInfo,
+    ModelList,
+    ModelSummary,
+    ProblemDocument,
+    map_summary,
+)
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ProblemDocument, "content": {"application/problem+json": {}}}
+    for status in (400, 404, 410, 413, 415, 422, 503)
+}
+
+PREDICT_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": (
+            "A text or several as JSON, one input as it is (text/plain, a picture, a clip), or several as "
+            "a multipart form. Options stand in the JSON body, in form fields or in the query; the body wins."
+        ),
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["text"],
+                    "properties": {
+                        "text": {
+                            "anyOf": [
+                                {"type": "string"},
+                                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                            ]
+                        },
+                        "top_k": {"type": "integer", "default": 5},
+                        "maps": {"type": "array", "items": {"type": "string"}},
+                        "layers": {"description": "An index, a list of indices, or all."},
+                        "heads": {"description": "An index, a list of indices, all, mean, max or min."},
+                        "target": {"description": "A label, by name or index."},
+                        "inline": {"type": "boolean", "default": False},
+                    },
+                }
+            },
+            "text/plain": {"schema": {"type": "string"}},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "file": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                        "text": {"type": "array", "items": {"type": "string"}},
+                    },
+                }
+            },
+            **{
+                kind: {"schema": {"type": "string", "format": "binary"}}
+                for kind in (
+                    "image/jpeg",
+                    "image/png",
+                    "image/webp",
+                    "image/gif",
+                    "video/mp4",
+                    "video/webm",
+                    "video/quicktime",
+                )
+            },
+        },
+    }
+}
+
+# Pages and drawings hold the client's own text: escaped, and no script, request or form of any kind.
+SANDBOX = "sandbox; default-src 'none'; style-src 'unsafe-inline'"
+
+router = APIRouter(prefix="/v1", responses=ERRORS)
+
+
+def inference(request: Request) -> Inference:
+    """The server's models and kept predictions."""
+    found: Inference = request.app.state.inference
+    return found
+
+
+class MapOptions(BaseModel):
+    """How one map is selected and drawn."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layer: LayersOption | None = Field(None, description="Layer; -1 is the last. Several only as numbers.")
+    head: HeadsOption | None = Field(None, description="Head: an index, mean, max or min; all as numbers.")
+    target: str | int | None = Field(None, description="Label, for maps that have one per label.")
+    frame: int | None = Field(None, description="One frame of a clip, from 0.")
+    colormap: str | None = None
+    alpha: float | None = Field(None, description="Weight of the map's colour over the picture, 0 to 1.")
+    scale: str | None = Field(None, description="How numbers become colours.")
+    smooth: bool | None = Field(None, description="Bilinear between cells, and marked so in the legend.")
+    size: int | Literal["original"] | None = Field(None, description="Long side in pixels, or original.")
+    theme: str | None = Field(None, description="Colours around the map: light, dark or auto.")
+
+    def drawing(self) -> RenderOptions:
+        """What the renderer has to know."""
+        given = self.model_dump(exclude={"layer", "head", "target"}, exclude_none=True)
+        return RenderOptions(**given)
+
+
+@router.get("/models", summary="What is served, and what was refused")
+def models(request: Request) -> ModelList:
+    registry = inference(request).registry
+    ready = [
+        ModelSummary(
+            name=predictor.manifest.name,
+            version=predictor.manifest.version,
+            state="ready",
+            family=predictor.manifest.family,
+            description=predictor.manifest.description,
+        )
+        for predictor in registry.all()
+    ]
+    refused = [
+        ModelSummary(name=one.name, version=one.version, state="refused", reason=one.reason)
+        for one in registry.refusals
+    ]
+    return ModelList(models=ready + refused)
+
+
+@router.get("/models/{name}", summary="One model: labels, input, maps, parity and accuracy")
+def model(request: Request, name: str) -> ModelInfo:
+    manifest = inference(request).registry.get(name).manifest
+    return ModelInfo(
+        name=manifest.name,
+        version=manifest.version,
+        family=manifest.family,
+        task=manifest.task,
+        description=manifest.description,
+        labels=list(manifest.labels),
+        precision=manifest.precision,
+        preprocessing=manifest.preprocessing,
+        maps=[map_summary(spec, FORMATS[spec.kind]) for spec in manifest.maps],
+        parity=manifest.parity,
+        card=manifest.card,
+    )
+
+
+@router.post(
+    "/models/{name}/predict",
+    summary="Predictions with attention maps",
+    openapi_extra=PREDICT_BODY,
+    response_model_exclude_none=True,
+)
+async def predict(request: Request, name: str) -> Answer:
+    found = inference(request)
+    found.registry.get(name)  # an unknown model is said before the body is read
+    payloads, options = await read_body(request, max_items=found.settings.max_items)
+    return await found.predict(name, payloads, options)
+
+
+@router.get(
+    "/predictions/{key}",
+    summary="A prediction again, while it is kept",
+    response_model=Answer,
+    response_model_exclude_none=True,
+)
+def kept(request: Request, key: str) -> dict[str, Any]:
+    return inference(request).store.get(key).answer
+
+
+@router.get(
+    "/predictions/{key}/{index}/maps/{name}.{format}",
+    summary="One map, drawn on the original input or as numbers",
+    response_class=Response,
+    openapi_extra={"parameters": []},
+)
+async def attention_map(request: Request, key: str, index: int, name: str, format: str) -> Response:
+    found = inference(request)
+    options = parse_options(MapOptions, dict(request.query_params))
+    record = found.store.get(key)
+    spec = record.predictor.manifest.map(name)
+    if spec is not None:
+        check_fits(spec, options, format)
+    target = None if options.target is None else record.predictor.target(options.target)
+    selection = Selection(layers=options.layer, heads=options.head, target=target)
+    drawing = await found.draw(key, index, name, format, selection, options.drawing())
+    headers = {"content-security-policy": SANDBOX} if format in ("html", "svg") else {}
+    return Response(drawing.body, media_type=drawing.media_type, headers=headers)
+
+
+def check_fits(spec: MapSpec, options: MapOptions, format: str) -> None:
+    """Raise UnknownOption for a format or an option that this map cannot have."""
+    if format not in FORMATS[spec.kind]:
+        have = ", ".join(FORMATS[spec.kind])
+        raise UnknownOption(
+            f"map {spec.name} has no format {format!r}; it has {have}", field="format", limit=have
+        )
+    unfit = {
+        "layer": options.layer is not None and not spec.layers,
+        "head": options.head is not None and spec.heads is None,
+        "target": options.target is not None and "label" not in spec.axes,
+        "frame": options.frame is not None and spec.kind != "frame_grid",
+    }
+    for field, wrong in unfit.items():
+        if wrong:
+            raise UnknownOption(f"map {spec.name} has no {field} to choose", field=field)

@@ -1,0 +1,204 @@
+"""What goes over HTTP under /v1: options in, answers out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from service.bundle import Card, Family, ImageInput, Kind, MapSpec, Parity, TextInput, VideoInput
+
+
+def _words(value: Any) -> Any:
+    """A comma-separated string as a list."""
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+def _indices(value: Any) -> Any:
+    """ "2" as an index, "0,1" as several, anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    parts = [part.strip() for part in value.split(",")]
+    try:
+        numbers = tuple(int(part) for part in parts)
+    except ValueError:
+        return value
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+Indices = Annotated[tuple[int, ...], Field(min_length=1, max_length=256)]
+LayersOption = Annotated[Literal["all"] | int | Indices, BeforeValidator(_indices)]
+HeadsOption = Annotated[Literal["all", "mean", "max", "min"] | int | Indices, BeforeValidator(_indices)]
+
+
+class PredictOptions(BaseModel):
+    """Options of a prediction, from the body or the query; the body wins."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    top_k: int = Field(5, ge=1, le=1000, description="How many labels to list, best first.")
+    maps: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(
+        (), max_length=32, description="Maps to make, by name. Others can be fetched later."
+    )
+    layers: LayersOption | None = Field(
+        None, description="Layers of the maps in the answer: an index, several, or all; -1 is the last."
+    )
+    heads: HeadsOption | None = Field(
+        None, description="Heads of the maps in the answer: an index, several, all, mean, max or min."
+    )
+    target: str | int | None = Field(
+        None,
+        description="Label, by name or index, of maps that have one per label; the best label if left out.",
+    )
+    inline: bool = Field(False, description="Put the maps' numbers into the answer.")
+
+
+class Label(BaseModel):
+    label: str
+    score: float
+
+
+class View(BaseModel):
+    """How the model saw a picture or a frame."""
+
+    width: int = Field(description="Of the original, in pixels, its orientation applied.")
+    height: int
+    model_width: int
+    model_height: int
+    seen: tuple[float, float, float, float] = Field(
+        description="Left, top, right, bottom of what the model saw, in original pixels."
+    )
+
+
+class TextInfo(BaseModel):
+    kind: Literal["text"] = "text"
+    tokens: list[str]
+    offsets: list[tuple[int, int]] = Field(description="[start, end) of each token, in characters.")
+    special: list[bool]
+    truncated: bool
+    dropped_tokens: int
+
+
+class ImageInfo(BaseModel):
+    kind: Literal["image"] = "image"
+    format: str
+    view: View
+
+
+class VideoInfo(BaseModel):
+    kind: Literal["video"] = "video"
+    format: str
+    view: View
+    frames: int = Field(description="Frames in the clip, counted.")
+    duration: float = Field(description="Seconds.")
+    sampled: list[int] = Field(description="Which frames the model saw.")
+    timestamps: list[float] = Field(description="Seconds of the sampled frames.")
+
+
+class MapInfo(BaseModel):
+    """What a map is, what was selected of it, and where to fetch it."""
+
+    name: str
+    kind: Kind
+    description: str
+    shape: list[int]
+    axes: list[str]
+    layers: str | int | list[int] = Field(
+        description="Layers the numbers cover; all: over all layers at once."
+    )
+    heads: str | int | list[int] | None
+    target: str | None = Field(description="The label the map is for, where it has one per label.")
+    range: tuple[float, float] = Field(description="Smallest and largest number, before any scaling.")
+    affine: list[list[float]] | None = Field(
+        description="2x3 matrix from original pixel (x, y, 1) to (column, row), for maps over places."
+    )
+    values: Any = Field(None, description="The numbers, nested along `axes`; with inline alone.")
+    links: dict[str, str] = Field(description="Where to fetch the map, by format.")
+
+
+class Prediction(BaseModel):
+    label: str
+    score: float
+    top: list[Label]
+    input: TextInfo | ImageInfo | VideoInfo = Field(discriminator="kind")
+    maps: list[MapInfo]
+
+
+class Timing(BaseModel):
+    """Milliseconds; queue, run and maps of the slowest item."""
+
+    total_ms: float
+    decode_ms: float
+    queue_ms: float
+    run_ms: float
+    maps_ms: float
+
+
+class Answer(BaseModel):
+    id: str
+    model: str
+    version: str
+    predictions: list[Prediction]
+    timing: Timing
+
+
+class MapSummary(BaseModel):
+    name: str
+    kind: Kind
+    description: str
+    axes: list[str]
+    layers: list[str]
+    heads: int | None
+    formats: list[str]
+
+
+class ModelSummary(BaseModel):
+    """What is served, or why it is not."""
+
+    name: str
+    version: str
+    state: Literal["ready", "refused"]
+    reason: str | None = None
+    family: Family | None = None
+    description: str | None = None
+
+
+class ModelList(BaseModel):
+    models: list[ModelSummary]
+
+
+class ModelInfo(BaseModel):
+    name: str
+    version: str
+    family: Family
+    task: str
+    description: str
+    labels: list[str]
+    precision: str
+    preprocessing: TextInput | ImageInput | VideoInput
+    maps: list[MapSummary]
+    parity: Parity
+    card: Card | None
+
+
+class ProblemDocument(BaseModel):
+    """An error (RFC 9457, `application/problem+json`)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None = None
+    limit: str | float | None = None
+
+
+def map_summary(spec: MapSpec, formats: tuple[str, ...]) -> MapSummary:
+    return MapSummary(
+        name=spec.name,
+        kind=spec.kind,
+        description=spec.description,
+        axes=list(spec.axes),
+        layers=list(spec.layers),
+        heads=spec.heads,
+        formats=list(formats),
+    )

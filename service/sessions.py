@@ -1,0 +1,144 @@
+"""The ONNX Runtime session pool: one session per graph and device, runs by IO binding.
+
+The only module of the service that imports onnxruntime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+ELEMENT_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+}
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+LOG_ERRORS = 3
+
+
+class ProviderError(RuntimeError):
+    """The device asked for is not the one that would run."""
+
+
+class DeviceTensor:
+    """A tensor where a run left it, on the device."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self.shape: tuple[int, ...] = tuple(value.shape())
+        self.dtype = ELEMENT_TYPES[value.data_type()]
+
+    def numpy(self) -> Array:
+        """A copy in main memory."""
+        out: Array = self._value.numpy()
+        return out
+
+    def rows(self, start: int, stop: int) -> Rows:
+        """Some rows of the first axis, without a copy."""
+        return Rows(self, start, stop)
+
+    @property
+    def address(self) -> int:
+        return int(self._value.data_ptr())
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows start..stop of a device tensor; keeps it alive."""
+
+    tensor: DeviceTensor
+    start: int
+    stop: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.stop - self.start, *self.tensor.shape[1:])
+
+    @property
+    def address(self) -> int:
+        row = int(np.prod(self.tensor.shape[1:])) * np.dtype(self.tensor.dtype).itemsize
+        return self.tensor.address + self.start * row
+
+
+class Program:
+    """One graph in one session; `run` may be called from several threads at once."""
+
+    def __init__(self, session: Any, kind: str, index: int) -> None:
+        self._session = session
+        self._device = (kind, index)
+        self.inputs: tuple[str, ...] = tuple(node.name for node in session.get_inputs())
+        self.outputs: tuple[str, ...] = tuple(node.name for node in session.get_outputs())
+
+    def run(self, feeds: Mapping[str, Array | Rows], outputs: Iterable[str]) -> dict[str, DeviceTensor]:
+        """Run once; what is not in `outputs` is not bound and never leaves the graph.
+
+        Feeds that the graph does not take are left out, so callers may pass everything they have.
+        """
+        names = list(outputs)
+        binding = self._session.io_binding()
+        for name in self.inputs:
+            feed = feeds[name]
+            if isinstance(feed, Rows):
+                binding.bind_input(name, *self._device, feed.tensor.dtype, feed.shape, feed.address)
+            else:
+                binding.bind_cpu_input(name, np.ascontiguousarray(feed))
+        for name in names:
+            binding.bind_output(name, *self._device)
+        binding.synchronize_inputs()
+        self._session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        return dict(zip(names, map(DeviceTensor, binding.get_outputs()), strict=True))
+
+
+class SessionPool:
+    """Opens graphs on one device and says how many runs it takes at a time.
+
+    `device` is "cpu" or "cuda:N". On a CPU every run has one thread and there are as many slots as cores.
+    Raises ProviderError where a graph would run elsewhere than on the device: never a silent fallback.
+    """
+
+    def __init__(self, *, device: str, slots: int, gpu_memory_mib: int = 0) -> None:
+        kind, _, index = device.partition(":")
+        self.kind, self.index = kind, int(index or 0)
+        self.slots = slots
+        self._gpu_memory_mib = gpu_memory_mib
+        if kind == "cuda" and hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()
+        if PROVIDERS[kind] not in onnxruntime.get_available_providers():
+            raise ProviderError(f"device {device}: this ONNX Runtime was built without {PROVIDERS[kind]}")
+
+    def open(self, path: Path) -> Program:
+        """Load a graph. Sessions are made one after the other."""
+        session = onnxruntime.InferenceSession(
+            str(path), self._options(), providers=[(PROVIDERS[self.kind], self._provider_options())]
+        )
+        first = session.get_providers()[0]
+        if first != PROVIDERS[self.kind]:
+            raise ProviderError(f"{path.name} would run on {first}, not on {PROVIDERS[self.kind]}")
+        return Program(session, self.kind, self.index)
+
+    def _options(self) -> Any:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = LOG_ERRORS
+        if self.kind == "cuda":
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        return options
+
+    def _provider_options(self) -> dict[str, str]:
+        if self.kind == "cpu":
+            return {}
+        options = {"device_id": str(self.index), "cudnn_conv_algo_search": "HEURISTIC"}
+        if self._gpu_memory_mib:
+            options["gpu_mem_limit"] = str(self._gpu_memory_mib * 1024**2)
+        return options

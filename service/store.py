@@ -1,0 +1,106 @@
+"""Where predictions wait for their maps to be fetched: in memory, bounded by bytes and by age."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cachetools import TTLCache
+from ulid import ULID
+
+from service.errors import Expired, NotFound
+from service.maps import AttentionMap
+from service.predictor import Payload, Predictor
+
+RECORD_BYTES = 4096  # what a record costs beside its payloads and maps
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredItem:
+    """One input with the maps made so far; `predicted` is the index of its best label."""
+
+    payload: Payload
+    predicted: int
+    maps: Mapping[str, AttentionMap]
+
+    @property
+    def nbytes(self) -> int:
+        return self.payload.nbytes + sum(found.nbytes for found in self.maps.values())
+
+    def with_maps(self, maps: Mapping[str, AttentionMap]) -> StoredItem:
+        return replace(self, maps={**self.maps, **maps})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A prediction that was answered: the model that made it, its inputs, and the answer as it was sent."""
+
+    predictor: Predictor
+    items: tuple[StoredItem, ...]
+    answer: dict[str, Any]
+
+    @property
+    def nbytes(self) -> int:
+        return RECORD_BYTES + sum(item.nbytes for item in self.items)
+
+    def item(self, index: int) -> StoredItem:
+        """One input; raises NotFound."""
+        if not 0 <= index < len(self.items):
+            raise NotFound(f"the prediction has {len(self.items)} items, from 0", field="item")
+        return self.items[index]
+
+
+class Store:
+    """Records by id; the least recently used leave first where bytes run short.
+
+    An id holds its time, so one that is well formed but not here was kept once: it is Expired (410).
+    """
+
+    def __init__(self, *, max_bytes: int, seconds: float) -> None:
+        self._lock = threading.Lock()
+        self._records: TTLCache[str, Record] = TTLCache(
+            maxsize=max_bytes, ttl=seconds, getsizeof=lambda record: record.nbytes
+        )
+
+    def __repr__(self) -> str:
+        return f"<Store records={len(self._records)} bytes={self._records.currsize}>"
+
+    @staticmethod
+    def new_id() -> str:
+        """An id nobody can guess: a ULID, 48 bits of time and 80 of chance."""
+        return str(ULID())
+
+    def put(self, key: str, record: Record) -> bool:
+        """Keep a record; False where it alone is larger than the store."""
+        with self._lock:
+            if record.nbytes > self._records.maxsize:
+                return False
+            self._records[key] = record
+            return True
+
+    def get(self, key: str) -> Record:
+        """The record of an id; raises Expired or NotFound."""
+        with self._lock:
+            record = self._records.get(key)
+        if record is not None:
+            return record
+        try:
+            ULID.from_str(key)
+        except ValueError:
+            raise NotFound(f"{key!r} is no prediction id", field="id") from None
+        limit = f"{self._records.ttl:g} s, {self._records.maxsize} bytes"
+        raise Expired("the prediction is no longer kept", field="id", limit=limit)
+
+    def add_maps(self, key: str, index: int, maps: Mapping[str, AttentionMap]) -> None:
+        """Keep further maps of one item, if the record is still here."""
+        with self._lock:
+            record = self._records.get(key)
+            if record is None:
+                return
+            items = list(record.items)
+            items[index] = items[index].with_maps(maps)
+            grown = replace(record, items=tuple(items))
+            if grown.nbytes <= self._records.maxsize:
+                self._records[key] = grown
