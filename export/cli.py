@@ -29,11 +29,14 @@ def export(
     """Turn a checkpoint into a verified bundle."""
     from dataclasses import replace
 
-    from export.errors import ExportError
-    from export.pack import pack, steps
-    from models.checkpoints import native
-
     console = Console(stderr=True)
+    try:
+        from export.errors import ExportError
+        from export.pack import pack, steps
+        from models.checkpoints import native
+    except ModuleNotFoundError as error:
+        console.print(f"export needs {error.name}: install Regard with its extras cpu and export", highlight=False)
+        raise typer.Exit(1) from None
     try:
         checkpoint = native.load(source)
         if name is not None:

@@ -24,9 +24,36 @@ ELEMENT_TYPES = {
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 LOG_ERRORS = 3
 
+# What the arithmetic of shapes is made of.
+SHAPE_OPERATORS = frozenset(
+    "Add Cast Concat Constant ConstantOfShape Div Equal Gather Identity Mul Range ReduceProd Reshape Shape Size "
+    "Slice Squeeze Sub Unsqueeze Where".split()
+)
+
 
 class ProviderError(RuntimeError):
     """The device asked for is not the one that would run."""
+
+
+def check_placement(session: Any, provider: str, name: str) -> None:
+    """Raise ProviderError unless the provider runs the graph, all of it but the arithmetic of shapes.
+
+    The runtime itself puts what follows a `Shape` on the CPU, where shapes are needed, so
+    `session.disable_cpu_ep_fallback` would refuse every graph with a free axis.
+    """
+    first = session.get_providers()[0]
+    if first != provider:
+        raise ProviderError(f"{name} would run on {first}, not on {provider}")
+    if provider == PROVIDERS["cpu"]:
+        return
+    strayed = {
+        node.op_type
+        for part in session.get_provider_graph_assignment_info()
+        for node in part.get_nodes()
+        if part.ep_name != provider and node.op_type not in SHAPE_OPERATORS
+    }
+    if strayed:
+        raise ProviderError(f"{name}: {', '.join(sorted(strayed))} would not run on {provider}")
 
 
 class DeviceTensor:
@@ -121,9 +148,7 @@ class SessionPool:
         session = onnxruntime.InferenceSession(
             str(path), self._options(), providers=[(PROVIDERS[self.kind], self._provider_options())]
         )
-        first = session.get_providers()[0]
-        if first != PROVIDERS[self.kind]:
-            raise ProviderError(f"{path.name} would run on {first}, not on {PROVIDERS[self.kind]}")
+        check_placement(session, PROVIDERS[self.kind], path.name)
         return Program(session, self.kind, self.index)
 
     def _options(self) -> Any:
@@ -132,7 +157,7 @@ class SessionPool:
         options.inter_op_num_threads = 1
         options.log_severity_level = LOG_ERRORS
         if self.kind == "cuda":
-            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         return options
 
     def _provider_options(self) -> dict[str, str]:
