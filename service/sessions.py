@@ -26,8 +26,28 @@ LOG_ERRORS = 3
 
 # What the arithmetic of shapes is made of.
 SHAPE_OPERATORS = frozenset(
-    "Add Cast Concat Constant ConstantOfShape Div Equal Gather Identity Mul Range ReduceProd Reshape Shape Size "
-    "Slice Squeeze Sub Unsqueeze Where".split()
+    [
+        "Add",
+        "Cast",
+        "Concat",
+        "Constant",
+        "ConstantOfShape",
+        "Div",
+        "Equal",
+        "Gather",
+        "Identity",
+        "Mul",
+        "Range",
+        "ReduceProd",
+        "Reshape",
+        "Shape",
+        "Size",
+        "Slice",
+        "Squeeze",
+        "Sub",
+        "Unsqueeze",
+        "Where",
+    ]
 )
 
 
