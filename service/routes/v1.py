@@ -20,6 +20,7 @@ from service.schemas import (
     ModelInfo,
     ModelList,
     ModelSummary,
+    PredictOptions,
     ProblemDocument,
     map_summary,
 )
@@ -87,6 +88,15 @@ PREDICT_BODY: dict[str, Any] = {
 SANDBOX = "sandbox; default-src 'none'; style-src 'unsafe-inline'"
 
 router = APIRouter(prefix="/v1", responses=ERRORS)
+
+
+def query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
+    """What OpenAPI says of options that are read from the query as a model."""
+    properties: dict[str, dict[str, Any]] = model.model_json_schema()["properties"]
+    return [
+        {"name": name, "in": "query", "description": schema.pop("description", ""), "schema": schema}
+        for name, schema in properties.items()
+    ]
 
 
 def inference(request: Request) -> Inference:
@@ -158,7 +168,7 @@ def model(request: Request, name: str) -> ModelInfo:
 @router.post(
     "/models/{name}/predict",
     summary="Predictions with attention maps",
-    openapi_extra=PREDICT_BODY,
+    openapi_extra={**PREDICT_BODY, "parameters": query_parameters(PredictOptions)},
     response_model_exclude_none=True,
 )
 async def predict(request: Request, name: str) -> Answer:
@@ -182,7 +192,7 @@ def kept(request: Request, key: str) -> dict[str, Any]:
     "/predictions/{key}/{index}/maps/{name}.{format}",
     summary="One map, drawn on the original input or as numbers",
     response_class=Response,
-    openapi_extra={"parameters": []},
+    openapi_extra={"parameters": query_parameters(MapOptions)},
 )
 async def attention_map(request: Request, key: str, index: int, name: str, format: str) -> Response:
     found = inference(request)
