@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from service.decode.item import TextItem
+from service.render.pieces import marked
+from service.render.text import page
+
+VOID = {"meta", "br", "hr", "img", "link"}
+
+
+class Page(HTMLParser):
+    """A page as a browser reads it: the text of its pre, the spans in it, and every tag that occurs."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.pre = ""
+        self.chips: list[str] = []
+        self.spans: list[tuple[dict[str, str | None], str]] = []
+        self.style = ""
+        self.feed(source)
+        self.close()
+        assert self.open == []
+        self.pre = self.pre.removeprefix("\n")  # the first line break of a pre does not count
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "span":
+            self.spans.append((dict(attrs), ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "pre" in self.open:
+            self.pre += data
+        if self.open and self.open[-1] == "span":
+            attrs, text = self.spans[-1]
+            self.spans[-1] = (attrs, text + data)
+        if self.open and self.open[-1] == "style":
+            self.style += data
+
+    def on(self, text: str) -> list[dict[str, str | None]]:
+        return [attrs for attrs, inside in self.spans if inside == text]
+
+
+def drawn(item: TextItem, values: np.ndarray, *, title: str = "rollout", theme: str = "auto") -> Page:
+    return Page(source_of(item, values, title=title, theme=theme))
+
+
+def source_of(item: TextItem, values: np.ndarray, *, title: str = "rollout", theme: str = "auto") -> str:
+    text = marked(item, values, scale=None, fixed_range=None)
+    return page(text, title=title, colormap="inferno", theme=theme)
+
+
+def uniform(item: TextItem) -> np.ndarray:
+    return np.full(len(item.tokens), 1 / len(item.tokens))
+
+
+def test_the_page_shows_the_text_as_it_was_written(source: TextItem) -> None:
+    assert drawn(source, uniform(source)).pre == source.text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "\n\nx",
+        "a\r\nb\rc",
+        "\ttab\t",
+        "你好 wörld 👩‍👩‍👧",
+        "&amp; &lt;b&gt; &#60;",
+        "'\"</pre></style>",
+    ],
+)
+def test_awkward_texts_are_shown_as_they_were_written(words: Callable[..., TextItem], text: str) -> None:
+    item = words(text)
+    assert drawn(item, uniform(item)).pre == text
+
+
+def test_nothing_in_the_text_tokens_or_title_becomes_markup(words: Callable[..., TextItem]) -> None:
+    evil = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+    item = words(evil)
+    item = replace(item, tokens=tuple(f'"><script>{token}' for token in item.tokens))
+    result = drawn(item, uniform(item), title=evil)
+    assert result.tags <= {"html", "head", "meta", "title", "style", "body", "main", "h1", "p", "span", "pre"}
+    assert result.attributes <= {"lang", "charset", "name", "content", "class", "title", "dir"}
+
+
+def test_nothing_is_loaded(source: TextItem) -> None:
+    written = source_of(source, uniform(source))
+    assert not re.search(r"url\(|@import|https?:|src=|href=|<script|<link|<iframe", written)
+
+
+def test_every_token_says_its_name_and_value(words: Callable[..., TextItem]) -> None:
+    result = drawn(words("red green"), np.array([0.5, 0.1, 0.3, 0.1]))
+    assert [attrs["title"] for attrs in result.on("green")] == ["green: 0.3"]
+
+
+def test_the_strongest_token_has_the_strongest_colour(words: Callable[..., TextItem]) -> None:
+    result = drawn(words("red green blue"), np.array([0.5, 0.0, 0.3, 0.15, 0.05]))
+    assert [result.on(word)[0]["class"] for word in ("red", "green", "blue")] == ["l0", "l255", "l128"]
+
+
+def test_special_tokens_do_not_pale_the_text_and_their_mass_is_said(words: Callable[..., TextItem]) -> None:
+    result = drawn(words("red green"), np.array([0.6, 0.02, 0.08, 0.3]))
+    assert result.on("green")[0]["class"] == "l255"
+    assert [attrs["title"] for attrs in result.on("[CLS] 0.6")] == ["[CLS]: 0.6"]
+    assert result.on("[SEP] 0.3")
+    assert result.on("90% of the total lies outside the text")
+    assert "[CLS]" not in result.pre
+
+
+def test_pieces_of_one_character_are_drawn_once_with_their_sum() -> None:
+    item = TextItem(
+        tensors={},
+        text="a你b",
+        tokens=("a", "ä½", "ł", "b"),
+        offsets=((0, 1), (1, 2), (1, 2), (2, 3)),
+        special=(False,) * 4,
+        truncated=False,
+        dropped_tokens=0,
+    )
+    result = drawn(item, np.array([0.1, 0.2, 0.3, 0.4]))
+    assert result.pre == "a你b"
+    assert [attrs["title"] for attrs in result.on("你")] == ["ä½ + ł: 0.5"]
+    assert result.on("你")[0]["class"] == "l255"
+
+
+def test_text_between_tokens_is_left_alone(words: Callable[..., TextItem]) -> None:
+    result = drawn(words("red   green"), uniform(words("red   green")))
+    assert "   " not in [text for _, text in result.spans]
+    assert result.pre == "red   green"
+
+
+def test_what_the_model_did_not_see_is_marked() -> None:
+    item = TextItem(
+        tensors={},
+        text="seen unseen tail",
+        tokens=("[CLS]", "seen", "[SEP]"),
+        offsets=((0, 0), (0, 4), (4, 4)),
+        special=(True, False, True),
+        truncated=True,
+        dropped_tokens=2,
+    )
+    result = drawn(item, np.array([0.2, 0.6, 0.2]))
+    assert result.on(" unseen tail")[0]["class"] == "unseen"
+    assert result.pre == item.text
+
+
+def test_a_line_break_with_attention_can_be_seen(words: Callable[..., TextItem]) -> None:
+    item = words("a\nb")
+    result = drawn(item, np.array([0, 0.1, 0.8, 0.1, 0]))
+    assert result.on("\n")[0]["class"] == "l255 line"
+
+
+def test_control_characters_become_their_pictures(words: Callable[..., TextItem]) -> None:
+    item = words("a\x00b\x1b\x7f")
+    assert drawn(item, uniform(item)).pre == "a␀b␛␡"
+
+
+def rules(css: str) -> dict[str, tuple[str, str]]:
+    found = re.findall(r"\.(l\d+)\{background:(#\w{6});color:(#\w{6})\}", css)
+    return {name: (background, text) for name, background, text in found}
+
+
+def wcag_luminance(color: str) -> float:
+    share = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_text_on_every_background_reaches_the_contrast_of_wcag_aa(words: Callable[..., TextItem]) -> None:
+    item = words(" ".join(["word"] * 300))
+    css = drawn(item, np.linspace(0, 1, len(item.tokens))).style
+    light, dark = css.split("@media (prefers-color-scheme:dark)")
+    assert len(rules(light)) == len(rules(dark)) == 256
+    for background, text in (*rules(light).values(), *rules(dark).values()):
+        low, high = sorted([wcag_luminance(background), wcag_luminance(text)])
+        assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
+def test_every_level_in_use_has_a_rule(source: TextItem) -> None:
+    values = np.random.default_rng(0).dirichlet(np.ones(len(source.tokens)))
+    result = drawn(source, values)
+    classes = " ".join(attrs.get("class") or "" for attrs, _ in result.spans).split()
+    used = {name for name in classes if name[1:].isdigit()}
+    assert used
+    assert used <= set(rules(result.style))
+
+
+@pytest.mark.parametrize(("theme", "page_color"), [("light", "#ffffff"), ("dark", "#15181e")])
+def test_a_page_can_be_fixed_to_one_theme(source: TextItem, theme: str, page_color: str) -> None:
+    css = drawn(source, uniform(source), theme=theme).style
+    assert "@media" not in css
+    assert f"body{{background:{page_color}" in css
+
+
+def test_a_map_of_another_length_is_an_error(source: TextItem) -> None:
+    with pytest.raises(ValueError, match="3 values"):
+        drawn(source, np.ones(3))
