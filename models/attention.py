@@ -10,7 +10,7 @@ from torch import Tensor, nn
 Taps = dict[str, Tensor]
 
 # Added to the score of a key that must not be seen. Far below any real score, yet finite in fp16, and
-# small enough for exp to give exactly 0: a row that sees no key at all is then uniform, never NaN.
+# small enough for exp to give exactly 0: a row that sees no key at all falls back to all, never to NaN.
 HIDDEN = -30000.0
 
 

@@ -73,7 +73,8 @@ def save(
     save_file(
         {key: tensor.contiguous() for key, tensor in model.state_dict().items()}, folder / "model.safetensors"
     )
-    (folder / "checkpoint.json").write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    (folder / "checkpoint.json").write_text(text, encoding="utf-8")
 
 
 def load(folder: Path) -> Checkpoint:
@@ -81,7 +82,7 @@ def load(folder: Path) -> Checkpoint:
 
     Raises ValueError where the folder is no such checkpoint, RuntimeError where a key is missing or unused.
     """
-    document = json.loads((folder / "checkpoint.json").read_text())
+    document = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
     if document.get("format") != "regard-checkpoint-1":
         raise ValueError(f"{folder}/checkpoint.json: format is {document.get('format')!r}")
     state = load_file(folder / "model.safetensors")
@@ -108,11 +109,13 @@ def load(folder: Path) -> Checkpoint:
 
 
 def build(family: Family, architecture: Mapping[str, Any]) -> nn.Module:
-    """An untrained model of this family from plain data."""
+    """An untrained model of this family from plain data. Raises ValueError where there is no such family."""
     if family == "text":
         return TextTransformer(TextConfig(**architecture))
     if family == "image":
         return CBAMResNet(CBAMConfig(**architecture))
+    if family != "video":
+        raise ValueError(f"unknown family {family!r}")
     towers: dict[str, Any] = {
         key: TowerConfig(**value) if isinstance(value, dict) else value for key, value in architecture.items()
     }
