@@ -35,7 +35,9 @@ def export(
         from export.pack import pack, steps
         from models.checkpoints import native
     except ModuleNotFoundError as error:
-        console.print(f"export needs {error.name}: install Regard with its extras cpu and export", highlight=False)
+        console.print(
+            f"export needs {error.name}: install Regard with its extras cpu and export", highlight=False
+        )
         raise typer.Exit(1) from None
     try:
         checkpoint = native.load(source)

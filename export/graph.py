@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from export.shapes import Axes
-from models.maps import MapProgram
+from models.programs import MapProgram
 
 OPSET = 24  # the newest `Attention` that the runtime has registered
 IR_VERSION = 10  # the runtime loads up to 13; onnx would write its newest

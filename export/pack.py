@@ -26,7 +26,7 @@ from export.shapes import (
 )
 from export.verify import verify
 from models.checkpoints.native import Checkpoint
-from models.maps import MapProgram
+from models.programs import MapProgram
 from service.bundle import (
     MANIFEST,
     MODEL,

@@ -28,7 +28,7 @@ from export.shapes import (
     run,
     verified_shapes,
 )
-from models.maps import MapProgram
+from models.programs import MapProgram
 from service.bundle import MODEL, Deviation, MapSpec, Parity
 
 Array = NDArray[Any]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import Taps
-from models.maps import ChannelGates, ClassActivation, MapProgram, SpatialGates
+from models.programs import ChannelGates, ClassActivation, MapProgram, SpatialGates
 
 DEPTHS: dict[int, tuple[int, int, int, int]] = {
     18: (2, 2, 2, 2),

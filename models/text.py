@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import MultiHeadAttention, Taps, named
-from models.maps import ClassRows, MapProgram, Received, Rollout
+from models.programs import ClassRows, MapProgram, Received, Rollout
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh}
 

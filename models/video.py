@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import MultiHeadAttention, Taps, named
-from models.maps import (
+from models.programs import (
     FrameClassRows,
     FrameImportance,
     LabelPatches,

@@ -55,8 +55,10 @@ def save(
     """Write the checkpoint of a `TextTransformer`, a `CBAMResNet` or an `XCLIP`.
 
     `label_ids` are the token ids of each label's text, for X-CLIP alone. A text model's `tokenizer.json` is
-    written by its recipe.
+    written by its recipe. Raises ValueError where label ids are missing or not one row per label.
     """
+    if (label_ids is not None) != isinstance(model, XCLIP) or len(label_ids or labels) != len(labels):
+        raise ValueError("an X-CLIP, and no other model, has the token ids of each of its labels")
     document = {
         "format": "regard-checkpoint-1",
         "family": FAMILIES[type(model)],
@@ -109,7 +111,14 @@ def load(folder: Path) -> Checkpoint:
 
 
 def build(family: Family, architecture: Mapping[str, Any]) -> nn.Module:
-    """An untrained model of this family from plain data. Raises ValueError where there is no such family."""
+    """An untrained model of this family from plain data; raises ValueError where it does not fit."""
+    try:
+        return _build(family, architecture)
+    except TypeError as error:
+        raise ValueError(f"architecture: {error}") from None
+
+
+def _build(family: Family, architecture: Mapping[str, Any]) -> nn.Module:
     if family == "text":
         return TextTransformer(TextConfig(**architecture))
     if family == "image":

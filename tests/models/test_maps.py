@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import maps
+from models import maps, programs
 from models.cbam import CBAMConfig, CBAMResNet
 from models.text import TextConfig, TextTransformer
 from models.video import XCLIP, TowerConfig, VideoClassifier, XCLIPConfig
@@ -62,7 +62,7 @@ def flat(pairs: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
     return [tensor for pair in pairs for tensor in pair]
 
 
-def run(program: maps.MapProgram, taps: list[Tensor]) -> tuple[Tensor, ...]:
+def run(program: programs.MapProgram, taps: list[Tensor]) -> tuple[Tensor, ...]:
     assert len(taps) == len(program.taps)
     out: tuple[Tensor, ...] = program(*taps)
     assert len(out) == max(1, len(program.layers))
@@ -81,7 +81,7 @@ def test_attention_is_the_softmax_of_every_head() -> None:
 
 def test_class_rows_are_the_first_rows() -> None:
     pairs = tokens()
-    program = maps.ClassRows(["a", "b", "c"], heads=HEADS)
+    program = programs.ClassRows(["a", "b", "c"], heads=HEADS)
     assert program.taps == ("lengths", "a.query", "a.key", "b.query", "b.key", "c.query", "c.key")
     found = run(program, [LENGTHS, *flat(pairs)])
     for sample, attention in each(pairs):
@@ -91,7 +91,7 @@ def test_class_rows_are_the_first_rows() -> None:
 
 def test_received_is_the_sum_over_live_queries() -> None:
     pairs = tokens()
-    found = run(maps.Received(["a", "b", "c"], heads=HEADS), [LENGTHS, *flat(pairs)])
+    found = run(programs.Received(["a", "b", "c"], heads=HEADS), [LENGTHS, *flat(pairs)])
     for sample, attention in each(pairs):
         n = int(LENGTHS[sample])
         for layer in range(3):
@@ -113,7 +113,7 @@ def test_uniform_attention_means_that_every_live_token_receives_one() -> None:
 
 def test_rollout_is_the_first_row_of_the_matrix_product() -> None:
     pairs = tokens()
-    (found,) = run(maps.Rollout(["a", "b", "c"], heads=HEADS), [LENGTHS, *flat(pairs)])
+    (found,) = run(programs.Rollout(["a", "b", "c"], heads=HEADS), [LENGTHS, *flat(pairs)])
     for sample, attention in each(pairs):
         n = int(LENGTHS[sample])
         product = np.eye(n)
@@ -192,7 +192,7 @@ def test_gates_are_the_taps_and_what_multiplies_the_features() -> None:
 
 def test_messages_are_the_softmax_of_every_head() -> None:
     pairs = random_pairs(2, 2, 4, 8)
-    found = run(maps.Messages(["a", "b"], heads=HEADS), flat(pairs))
+    found = run(programs.Messages(["a", "b"], heads=HEADS), flat(pairs))
     for layer, (query, key) in enumerate(pairs):
         for sample in range(2):
             check(found[layer][sample], softmax_rows(query[sample], key[sample], HEADS))
@@ -200,7 +200,7 @@ def test_messages_are_the_softmax_of_every_head() -> None:
 
 def test_frame_importance_is_the_column_mean_of_the_heads_mean() -> None:
     ((query, key),) = random_pairs(1, 2, 4, 8)
-    (found,) = run(maps.FrameImportance("temporal.0", heads=HEADS), [query, key])
+    (found,) = run(programs.FrameImportance("temporal.0", heads=HEADS), [query, key])
     for sample in range(2):
         rows = softmax_rows(query[sample], key[sample], HEADS)
         expected = np.zeros(4)
@@ -218,7 +218,7 @@ PATCHES = GRID[0] * GRID[1]
 
 def test_frame_class_rows_leave_out_class_and_message() -> None:
     pairs = random_pairs(2, 2, TIME, PATCHES + 2, 8)
-    found = run(maps.FrameClassRows(["a", "b"], heads=HEADS, grid=GRID), flat(pairs))
+    found = run(programs.FrameClassRows(["a", "b"], heads=HEADS, grid=GRID), flat(pairs))
     for layer, (query, key) in enumerate(pairs):
         assert found[layer].shape == (2, HEADS, TIME, *GRID)
         for sample in range(2):
@@ -264,7 +264,7 @@ def test_space_time_rollout_is_the_product_of_explicit_matrices() -> None:
     frames = random_pairs(3, 2, TIME, PATCHES + 2, 8, seed=1)
     messages = random_pairs(3, 2, TIME, 8, seed=2)
     (temporal,) = random_pairs(1, 2, TIME, 12, seed=3)
-    program = maps.SpaceTimeRollout(
+    program = programs.SpaceTimeRollout(
         ["a", "b", "c"], ["x", "y", "z"], "t", heads=HEADS, temporal_heads=HEADS + 2, grid=GRID
     )
     assert program.taps[::2] == tuple(f"{name}.query" for name in "abcxyzt")
@@ -290,7 +290,7 @@ def test_a_layer_without_its_message_is_an_error() -> None:
 
 def test_label_patches_are_the_prompts_softmax() -> None:
     pairs = [(1.5 * torch.randn(2, 4, 8), 1.5 * torch.randn(2, PATCHES, 8)) for _ in range(2)]
-    found = run(maps.LabelPatches(["a", "b"], heads=HEADS, grid=GRID), flat(pairs))
+    found = run(programs.LabelPatches(["a", "b"], heads=HEADS, grid=GRID), flat(pairs))
     for layer, (query, key) in enumerate(pairs):
         assert found[layer].shape == (2, HEADS, 4, *GRID)
         for sample in range(2):
@@ -310,7 +310,7 @@ def marked(frame: int, row: int, column: int) -> list[Tensor]:
 @pytest.mark.parametrize(("frame", "row", "column"), [(0, 0, 0), (1, 0, 2), (2, 1, 0), (0, 1, 2)])
 def test_a_marked_patch_lands_in_its_frame_row_and_column(frame: int, row: int, column: int) -> None:
     taps = marked(frame, row, column)
-    (found,) = run(maps.FrameClassRows(["a"], heads=1, grid=GRID), taps)
+    (found,) = run(programs.FrameClassRows(["a"], heads=1, grid=GRID), taps)
     assert found[0, 0, frame, row, column] == pytest.approx(1)
     others = found[0, 0].clone()
     others[frame, row, column] = 0
@@ -318,12 +318,12 @@ def test_a_marked_patch_lands_in_its_frame_row_and_column(frame: int, row: int, 
     assert others.max() < 0.2  # the other frames are uniform over eight tokens
 
     nothing = [torch.zeros(1, TIME, 4)] * 2
-    rollout = maps.SpaceTimeRollout(["a"], ["m"], "t", heads=1, temporal_heads=1, grid=GRID)
+    rollout = programs.SpaceTimeRollout(["a"], ["m"], "t", heads=1, temporal_heads=1, grid=GRID)
     (place,) = run(rollout, [*taps, *nothing, *nothing])
     assert place[0].argmax() == frame * PATCHES + row * GRID[1] + column
     assert place[0, frame, row, column] == pytest.approx(1 / 6)  # a third of the clip, half by attention
 
-    prompt = maps.LabelPatches(["p"], heads=1, grid=GRID)
+    prompt = programs.LabelPatches(["p"], heads=1, grid=GRID)
     (patches,) = run(prompt, [taps[0][:, frame, :1], taps[1][:, frame, 1:-1]])
     assert patches[0, 0, 0, row, column] == pytest.approx(1)
 
@@ -390,5 +390,5 @@ def test_every_program_runs_on_its_models_taps_and_describes_itself(case) -> Non
 
 
 def test_a_map_that_covers_all_layers_has_no_default_layer() -> None:
-    assert maps.MapProgram(taps=["x"], layers=["a", "b", "c"], default=1).default == 1
-    assert maps.MapProgram(taps=["x"]).default is None
+    assert programs.MapProgram(taps=["x"], layers=["a", "b", "c"], default=1).default == 1
+    assert programs.MapProgram(taps=["x"]).default is None

@@ -186,3 +186,20 @@ def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
 def test_only_our_own_models_can_be_saved(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         native.save(tmp_path, nn.Linear(2, 2), **COMMON)
+
+
+def test_an_architecture_that_does_not_fit_is_an_error() -> None:
+    with pytest.raises(ValueError, match="architecture"):
+        native.build("text", {"vocabulary": 5, "colour": "red"})
+
+
+def test_an_xclip_without_its_labels_ids_is_not_saved(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tiny = TowerConfig(width=8, layers=1, heads=2)
+    sizes = {"image": 8, "patch": 4, "frames": 2, "embed": 8, "vocabulary": 5, "context": 3}
+    model = XCLIP(XCLIPConfig(**sizes, vision=tiny, temporal=tiny, prompt=tiny, text=tiny))
+    common = {"name": "n", "version": "1", "description": "", "labels": ["a", "b"], "card": None}
+    for ids in (None, [[1, 2]]):
+        with pytest.raises(ValueError, match="token ids"):
+            native.save(tmp_path, model, preprocessing={}, label_ids=ids, **common)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,1 @@
+"""Which programming language a snippet is in: the default text model."""

@@ -1,0 +1,437 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from models.checkpoints import native
+from models.demo.code_language import recipe
+from models.demo.code_language.corpus import Corpus, Prose, Source, clean, sentences, separate
+from models.demo.code_language.evaluation import inside
+from models.demo.code_language.fetch import archives
+from models.demo.code_language.projects import LANGUAGES, PROJECTS, Half, Project, parse
+from models.demo.code_language.snippets import LONGEST, SHORTEST, Sampler, code_lines, plant, vary
+from models.demo.code_language.tokenizer import train_tokenizer
+from models.demo.code_language.training import Example, batches, collate, cut
+
+WEIGHTS = recipe.WEIGHTS
+
+
+def a_source(project: str, language: str, half: Half, text: str) -> Source:
+    return Source(project, language, half, f"{project}/file", text)
+
+
+def a_file(name: str, lines: int = 80) -> str:
+    body = [f"    {name}_{line} = call_{name}({line})" for line in range(lines)]
+    return "\n".join(f"# note {name} {i}\n\n{line}" if i % 5 == 0 else line for i, line in enumerate(body))
+
+
+SOURCES = [a_source(f"p{n}", "python", "train", a_file(f"p{n}")) for n in range(3)]
+PROSE = [Prose("guide", "train", [f"This is line {n} of a guide to the program." for n in range(30)])]
+
+
+# The table of projects
+
+
+def test_no_project_is_in_both_halves_or_in_two_languages() -> None:
+    assert len({project.name for project in PROJECTS}) == len(PROJECTS)
+
+
+def test_a_package_and_its_source_are_not_split_over_the_halves() -> None:
+    def core(project: Project) -> str:
+        name = project.name.rpartition("/")[2].removesuffix("-dev").removesuffix(".js")
+        for prefix in ("python3-", "librust-", "rust-", "node-", "postgresql-15-"):
+            name = name.removeprefix(prefix)
+        return name
+
+    train = {core(project) for project in PROJECTS if project.half == "train"}
+    held = {core(project) for project in PROJECTS if project.half == "held-out"}
+    assert not train & held
+
+
+def test_every_language_has_enough_projects_in_both_halves() -> None:
+    counts = Counter((project.language, project.half) for project in PROJECTS)
+    assert len(LANGUAGES) >= 12
+    assert all(counts[language, "train"] >= 8 for language in LANGUAGES)
+    assert all(counts[language, "held-out"] >= 3 for language in LANGUAGES)
+
+
+def test_a_table_names_every_project_once_and_with_its_version() -> None:
+    good = parse("[lua debian train]\none=1:2.0-3\ntwo=4\n[lua npm held-out]\n@three/four=5.6")
+    assert [(p.name, p.version, p.half) for p in good] == [
+        ("one", "1:2.0-3", "train"),
+        ("two", "4", "train"),
+        ("@three/four", "5.6", "held-out"),
+    ]
+    for bad in ("one=1", "[lua debian train]\none", "[lua debian train]\none=1 one=2", "[lua debian both]"):
+        with pytest.raises(ValueError, match="not a"):
+            parse(bad)
+
+
+def test_an_archive_is_found_under_the_name_its_client_gives_it(tmp_path: Path) -> None:
+    names = {
+        "npm": ("npm/three-four-5.6.tgz", "@three/four"),
+        "debian": ("debian/one_1%3a5.6-7_all.deb", "one"),
+        "source": ("source/two_5.6.orig.tar.xz", "two"),
+    }
+    version = {"npm": "5.6", "debian": "1:5.6-7", "source": "1:5.6-7"}
+    for file, _ in names.values():
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).touch()
+    (tmp_path / "source/two_5.6-7.debian.tar.xz").touch()
+    (tmp_path / "source/two_5.5.orig.tar.xz").touch()
+    for client, (file, name) in names.items():
+        (project,) = parse(f"[lua {client} train]\n{name}={version[client]}")
+        assert archives(tmp_path, project) == [tmp_path / file]
+
+
+# The corpus
+
+
+def test_a_copy_of_a_training_file_leaves_the_held_out_half() -> None:
+    original = a_file("alpha")
+    reindented = original.replace("    ", "\t")
+    nearly = original + "\nlast_line = another_call(1)"
+    mine = a_file("beta")
+    held = [
+        a_source("copy", "python", "held-out", original),
+        a_source("copy", "python", "held-out", reindented),
+        a_source("copy", "python", "held-out", nearly),
+        a_source("own", "python", "held-out", mine),
+    ]
+    corpus = separate(Corpus([*held, a_source("p", "python", "train", original)], []))
+    assert [source.text for source in corpus.half("held-out").sources] == [mine]
+    assert [source.text for source in corpus.half("train").sources] == [original]
+
+
+def test_a_line_of_prose_is_in_one_half_only() -> None:
+    own = [f"This is line {n} of another guide to the same program." for n in range(20)]
+    pages = [Prose("other", "held-out", [*PROSE[0].lines[:5], *own]), *PROSE]
+    assert separate(Corpus([], pages)).half("held-out").prose[0].lines == own
+
+
+def test_generated_minified_and_huge_files_are_left_out() -> None:
+    assert clean(a_file("alpha"))
+    assert not clean("// Code generated by a tool. DO NOT EDIT.\n" + a_file("alpha"))
+    assert not clean("var a=1;" * 200)
+    assert not clean("x\n" * 10)
+    assert not clean(a_file("alpha", 40_000))
+
+
+def test_prose_is_paragraphs_without_code_lists_or_headings() -> None:
+    page = (
+        "Title of the page\n=================\n\n"
+        "This is a paragraph that tells you what to do with it,\n\n"
+        "    this_is_code(of, the, page)  # and it is an example of the use\n"
+        "- an item in a list of the things that you can do\n"
+        "```\nthis is a fenced line that is not of the prose at all\n```\n"
+    )
+    assert sentences(page) == ["This is a paragraph that tells you what to do with it,"]
+
+
+# Snippets
+
+
+def test_the_same_seed_draws_the_same_snippets() -> None:
+    sampler = Sampler(SOURCES)
+    first, second, other = (sampler.balanced(20, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert first == second
+    assert first != other
+
+
+def test_a_snippet_is_3_to_40_consecutive_lines_with_code_in_them() -> None:
+    rng = np.random.default_rng(0)
+    texts = {source.project: source.text for source in SOURCES}
+    sampler = Sampler(SOURCES)
+    lengths = set()
+    for _ in range(400):
+        snippet = sampler.draw("python", rng)
+        lines = snippet.text.split("\n")
+        lengths.add(len(lines))
+        assert snippet.text in texts[snippet.project]
+        assert lines[0].strip()
+        assert lines[-1].strip()
+        assert sum(code_lines("python", lines)) >= 2
+        assert snippet.text[snippet.start : snippet.end] == snippet.text
+    assert min(lengths) == SHORTEST
+    assert max(lengths) == LONGEST
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "code"),
+    [
+        ("c", "/* a word\n * another\n */\nint a;\n// no\n}", [False, False, False, True, False, False]),
+        ("python", '"""Doc.\n\nmore\n"""\nx = run()', [False, False, False, False, True]),
+        ("perl", "=head1 NAME\n\ntext\n\n=cut\n\nuse strict;", [False] * 6 + [True]),
+        ("perl", "my $x\n  = shift;", [True, True]),
+        ("haskell", "{- note -}\nmain = run\n-- no", [False, True, False]),
+        ("lua", "--[[ long\nnote ]]\nlocal x", [False, False, True]),
+        ("sql", "-- no\nselect a\n0x00, 0xFF", [False, True, False]),
+    ],
+)
+def test_comments_and_bare_numbers_are_no_code(language: str, text: str, code: list[bool]) -> None:
+    assert code_lines(language, text.split("\n")) == code
+
+
+def test_a_variant_keeps_lines_of_code() -> None:
+    rng = np.random.default_rng(0)
+    sampler = Sampler(SOURCES)
+    for _ in range(200):
+        snippet = sampler.draw("python", rng)
+        varied = vary(snippet, rng)
+        written = {line.strip() for line in varied.text.split("\n")}
+        assert written <= {line.strip() for line in snippet.text.split("\n")}
+        assert varied.text.strip()
+
+
+def test_planted_code_is_marked_where_it_stands() -> None:
+    rng = np.random.default_rng(0)
+    sampler = Sampler(SOURCES)
+    places = set()
+    for _ in range(50):
+        snippet = sampler.draw("python", rng, longest=8)
+        found = plant(snippet, PROSE, rng, lines=6)
+        assert found.text[found.start : found.end] == snippet.text
+        rest = (found.text[: found.start] + found.text[found.end :]).split("\n")
+        assert len([line for line in rest if line]) == 6
+        assert {line for line in rest if line} <= set(PROSE[0].lines)
+        places.add(found.text[: found.start].count("guide"))
+    assert places == set(range(7))
+
+
+# Batches
+
+
+def test_batches_hold_every_example_once_and_stay_within_the_budget() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [Example([index] * int(rng.integers(1, 100)), 0) for index in range(4_096)]
+    seen: list[int] = []
+    stream = batches(iter(drawn), tokens=400, seed=1)
+    while len(seen) < len(drawn):
+        batch = next(stream)
+        assert len(batch) * max(len(example.ids) for example in batch) <= 400
+        seen += [example.ids[0] for example in batch]
+    assert sorted(seen) == list(range(4_096))
+
+
+def test_rows_are_padded_on_the_right_and_cut_before_the_last_token() -> None:
+    input_ids, lengths = collate([[1, 5, 2], [1, 2]])
+    assert input_ids.tolist() == [[1, 5, 2], [1, 2, 0]]
+    assert lengths.tolist() == [3, 2]
+    assert cut([1, 5, 6, 7, 2], 4) == [1, 5, 6, 2]
+    assert cut([1, 5, 2], 4) == [1, 5, 2]
+
+
+# The committed tokenizer and weights
+
+TEXTS = [
+    "def f(x):\n\treturn x  # tab\n\n\n    y = 'äöü → 漢字 🙂'\n",
+    "\t\tif (a) {\r\n\t\t\treturn;\n  }",
+    "  x",
+    "\n\n\t\n",
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.from_file(str(WEIGHTS / "tokenizer.json"))
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_tokens_give_the_text_back_and_their_offsets_cover_it(tokenizer: Tokenizer, text: str) -> None:
+    encoding = tokenizer.encode(text)
+    assert tokenizer.decode(encoding.ids) == text
+    assert encoding.tokens[0] == "[CLS]"
+    assert encoding.tokens[-1] == "[SEP]"
+    covered = set()
+    position = 0
+    for start, end in encoding.offsets[1:-1]:
+        assert position - 1 <= start <= end  # the bytes of one character share its offsets
+        covered |= set(range(start, end))
+        position = end
+    assert covered == set(range(len(text)))
+
+
+def test_indentation_and_line_breaks_stand_in_the_tokens(tokenizer: Tokenizer) -> None:
+    text = "if x:\n    return\n\tpass"
+    encoding = tokenizer.encode(text)
+    pieces = [text[start:end] for start, end in encoding.offsets[1:-1]]
+    assert "".join(pieces) == text
+    assert any("\n" in piece for piece in pieces)
+    assert tokenizer.encode("\ta").ids != tokenizer.encode("    a").ids != tokenizer.encode("a").ids
+
+
+def test_no_truncation_or_padding_is_baked_in(tokenizer: Tokenizer) -> None:
+    assert tokenizer.truncation is None
+    assert tokenizer.padding is None
+    assert tokenizer.token_to_id("[PAD]") == 0
+
+
+def test_a_tokenizer_learns_from_a_handful_of_texts() -> None:
+    learned = train_tokenizer([source.text for source in SOURCES], vocabulary=300)
+    assert learned.get_vocab_size() == 300
+    assert learned.decode(learned.encode(TEXTS[0]).ids) == TEXTS[0]
+
+
+def test_the_code_mask_is_one_inside_and_zero_outside(tokenizer: Tokenizer) -> None:
+    rng = np.random.default_rng(3)
+    found = plant(Sampler(SOURCES).draw("python", rng, longest=5), PROSE, rng, lines=6)
+    encoding = tokenizer.encode(found.text)
+    mask = inside(found, encoding)
+    assert mask.shape == (len(encoding.ids) - 2,)
+    for (start, end), share in zip(encoding.offsets[1:-1], mask, strict=True):
+        if found.start <= start and end <= found.end:
+            assert share == 1
+        elif end <= found.start or start >= found.end:
+            assert share == 0
+
+
+BY_HAND = """
+@@ python
+def mean(values):
+    total = 0
+    for value in values:
+        total += value
+    return total / len(values)
+@@ python
+class Shop:
+    def __init__(self, name):
+        self.name = name
+        self.stock = {}
+@@ rust
+fn main() {
+    let mut numbers: Vec<i32> = Vec::new();
+    numbers.push(3);
+    println!("{:?}", numbers);
+}
+@@ rust
+impl Shape for Circle {
+    fn area(&self) -> f64 {
+        self.radius * self.radius * 3.14
+    }
+}
+@@ go
+func add(a int, b int) (int, error) {
+	if a < 0 {
+		return 0, errors.New("negative")
+	}
+	return a + b, nil
+}
+@@ go
+for _, item := range items {
+	fmt.Println(item.Name)
+	count++
+}
+@@ java
+public class Dog extends Animal {
+    @Override
+    public String sound() {
+        return "woof";
+    }
+}
+@@ c
+static int count(struct node *list)
+{
+    int n = 0;
+    for (; list != NULL; list = list->next)
+        n++;
+    return n;
+}
+@@ c++
+template <typename T>
+void print(const std::vector<T>& items) {
+    for (const auto& item : items)
+        std::cout << item << std::endl;
+}
+@@ javascript/typescript
+const fs = require('fs');
+function load(path, callback) {
+  fs.readFile(path, (err, data) => {
+    if (err) return callback(err);
+    callback(null, JSON.parse(data));
+  });
+}
+@@ javascript/typescript
+export interface User {
+  id: number;
+  name?: string;
+}
+export const find = async (id: number): Promise<User | undefined> => users.get(id);
+@@ sql
+SELECT u.name, count(*)
+FROM orders o JOIN users u ON u.id = o.user_id
+WHERE o.total > 10
+GROUP BY u.name;
+@@ css
+.card > h2 {
+  margin: 0 auto;
+  color: #333;
+  font-size: 1.2em;
+}
+@@ shell
+for f in *.txt; do
+  if [ -f "$f" ]; then
+    echo "$f"
+  fi
+done
+@@ php
+public function save($id)
+{
+    $this->db->insert('users', array('id' => $id));
+    return $this;
+}
+@@ ruby
+def greet(name)
+  puts "hello #{name}" unless name.nil?
+  @names.each do |n|
+    n.upcase
+  end
+end
+@@ perl
+sub total {
+    my ($self, @items) = @_;
+    my $sum = 0;
+    $sum += $_->{price} for @items;
+    return $sum;
+}
+@@ lua
+local function swap(t, i, j)
+  if t[i] ~= nil then
+    t[i], t[j] = t[j], t[i]
+  end
+end
+@@ haskell
+length' :: [a] -> Int
+length' [] = 0
+length' (_:xs) = 1 + length' xs
+@@ r
+fit <- lm(y ~ x, data = df)
+df$z <- ifelse(is.na(df$x), 0, df$x)
+plot(df$x, df$y, main = "fit")
+"""
+SNIPPETS = [part.split("\n", 1) for part in BY_HAND.strip().removeprefix("@@ ").split("\n@@ ")]
+
+
+def test_the_committed_weights_know_snippets_written_by_hand(tokenizer: Tokenizer) -> None:
+    checkpoint = native.load(WEIGHTS)
+    assert checkpoint.labels == LANGUAGES
+    rows = [tokenizer.encode(text).ids for _, text in SNIPPETS]
+    with torch.no_grad():
+        outputs, _ = checkpoint.model(*collate(rows))
+    found = [LANGUAGES[index] for index in outputs["logits"].argmax(-1)]
+    assert found == [language for language, _ in SNIPPETS]
+    assert set(found) == set(LANGUAGES)
+
+
+def test_the_weights_are_small_and_their_card_is_whole() -> None:
+    assert (WEIGHTS / "model.safetensors").stat().st_size <= 4_000_000
+    card = json.loads((WEIGHTS / "checkpoint.json").read_text())["card"]
+    assert card["examples"] >= 2_000
+    assert card["accuracy"]["low"] <= card["accuracy"]["value"] <= card["accuracy"]["high"]
+    assert set(card["per_label"]) == set(LANGUAGES)
+    assert {score["map"] for score in card["maps"]} == {"cls", "rollout", "received", "random"}
