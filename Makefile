@@ -1,0 +1,80 @@
+# `make help` lists what there is. Environments are made once, under $(VENV), and brought up to date when
+# pyproject.toml or constraints.txt change.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+# Since 1.29 ONNX Runtime reports on its use unless it is told not to.
+export ORT_DISABLE_TELEMETRY := 1
+
+SERVE := $(VENV)/serve
+DEV := $(VENV)/dev
+GPU := $(VENV)/gpu
+FRESH := $(VENV)/fresh
+MODELS := code-language digit-in-clutter digit-motion
+
+.DELETE_ON_ERROR:
+.PHONY: help serve test test-gpu lint format image-test demo bundles constraints clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'ARGS="..." hands options on: make serve ARGS="--port 9000", make test ARGS="-k fused"'
+
+serve: $(SERVE)/.installed ## Serve the built-in models on http://127.0.0.1:8000
+	$(SERVE)/bin/regard serve $(ARGS)
+
+test: $(DEV)/.installed ## Run the tests
+	$(DEV)/bin/python -m pytest $(ARGS)
+
+test-gpu: $(GPU)/.installed ## Run the end-to-end tests on the first CUDA device
+	REGARD_DEVICE=cuda:0 $(GPU)/bin/python -m pytest tests/end_to_end $(ARGS)
+
+lint: $(DEV)/.installed ## Check style, types and import rules
+	$(DEV)/bin/ruff check
+	$(DEV)/bin/ruff format --check
+	$(DEV)/bin/mypy
+	$(DEV)/bin/lint-imports
+
+format: $(DEV)/.installed ## Bring the code into the house style
+	$(DEV)/bin/ruff check --fix
+	$(DEV)/bin/ruff format
+
+image-test: ## Build the container image without a Docker engine, and try it (root, Debian)
+	$(PYTHON) tests/image/run.py $(ARGS)
+
+demo: $(DEV)/.installed ## Train the three built-in models again
+	set -e; for model in $(subst -,_,$(MODELS)); do \
+		$(DEV)/bin/python -m models.demo.$$model.recipe; done
+
+bundles: $(DEV)/.installed ## Export the weights of the three built-in models again
+	set -e; for model in $(subst -,_,$(MODELS)); do \
+		$(DEV)/bin/regard export models/demo/$$model/weights --out service/demo; done
+
+constraints: $(FRESH)/.installed ## Write constraints.txt anew, with the newest versions that fit
+	tools='$(FRESH)/bin/python -m pip freeze --exclude-editable'; \
+	{ sed '/^[^#]/d' constraints.txt; \
+	  $$tools | sed -e 's/+.*//' -e '/^nvidia-/d' -e '/^cuda-/d' -e '/^triton/d'; \
+	  $$tools | sed -n 's/^onnxruntime==/onnxruntime-gpu==/p'; } > $(FRESH)/constraints.txt
+	mv $(FRESH)/constraints.txt constraints.txt
+
+clean: ## Remove environments, caches and what was built; downloads stay in .cache
+	rm -rf $(SERVE) $(DEV) $(GPU) $(FRESH) *.egg-info build dist .pytest_cache .mypy_cache .ruff_cache \
+		.import_linter_cache
+	find service models export tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(SERVE)/.installed: INSTALL = -c constraints.txt -e '.[cpu]'
+$(DEV)/.installed: INSTALL = -c constraints.txt -e '.[cpu,dev]'
+$(GPU)/.installed: INSTALL = -c constraints.txt -e '.[gpu,dev]'
+$(SERVE)/.installed $(DEV)/.installed $(GPU)/.installed: pyproject.toml constraints.txt
+	test -x $(@D)/bin/pip || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet $(INSTALL)
+	touch $@
+
+# Without constraints, and never updated: what pip would choose today.
+$(FRESH)/.installed: FORCE
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet -e '.[cpu,dev]'
+	touch $@
+
+FORCE:
