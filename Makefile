@@ -15,7 +15,7 @@ FRESH := $(VENV)/fresh
 MODELS := code-language digit-in-clutter digit-motion
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-gpu lint format image-test demo bundles constraints clean
+.PHONY: help serve test test-gpu lint format image-test demo bundles pictures constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,8 +48,20 @@ demo: $(DEV)/.installed ## Train the three built-in models again
 		$(DEV)/bin/python -m models.demo.$$model.recipe; done
 
 bundles: $(DEV)/.installed ## Export the weights of the three built-in models again
+	rm -rf .cache/bundles
 	set -e; for model in $(subst -,_,$(MODELS)); do \
-		$(DEV)/bin/regard export models/demo/$$model/weights --out service/demo; done
+		$(DEV)/bin/regard export models/demo/$$model/weights --out .cache/bundles; done
+	set -e; for model in $(MODELS); do \
+		rm -rf service/demo/$$model; mv .cache/bundles/$$model service/demo/; done
+
+pictures: $(DEV)/.installed ## Draw the pictures of the README again
+	$(DEV)/bin/regard predict examples/snippet.rs --maps .cache/pictures/text > /dev/null
+	$(DEV)/bin/regard predict examples/digit-0.png --maps .cache/pictures/image > /dev/null
+	$(DEV)/bin/regard predict examples/blink.mp4 --maps .cache/pictures/video > /dev/null
+	mkdir -p docs/images
+	for map in text/rollout.svg text/cls.svg image/cam.png image/spatial.png image/channel.png \
+		video/rollout.webp video/importance.png video/message.png video/label_patches.png; do \
+		cp .cache/pictures/$$map docs/images/$$(echo $$map | tr / -); done
 
 constraints: $(FRESH)/.installed ## Write constraints.txt anew, with the newest versions that fit
 	tools='$(FRESH)/bin/python -m pip freeze --exclude-editable'; \

@@ -12,6 +12,7 @@ import typer
 import uvicorn
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 
 from service.app import create_app
 from service.bundle import BundleError
@@ -46,7 +47,9 @@ def serve(
 @app.command()
 def predict(
     file: Annotated[Path, typer.Argument(help="A text, picture or clip.", exists=True, dir_okay=False)],
-    maps: Annotated[Path | None, typer.Option(help="Folder for the maps, every one the model has.")] = None,
+    maps: Annotated[
+        Path | None, typer.Option(help="Folder for the maps, every one the model has.", file_okay=False)
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Model; the first of the file's family if left out.")
     ] = None,
@@ -61,11 +64,11 @@ def predict(
     try:
         answer, written = asyncio.run(predict_file(settings, file, model=model, maps=maps))
     except (Problem, BundleError, ProviderError) as error:
-        console.print(f"[red]{file.name}:[/] {error}", highlight=False)
+        console.print(f"[red]{escape(file.name)}:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
     typer.echo(answer.model_dump_json(indent=2, exclude_none=True))
     for path in written:
-        console.print(f"{path}", highlight=False)
+        console.print(escape(str(path)), highlight=False, soft_wrap=True)
 
 
 def _settings(**given: Any) -> Settings:

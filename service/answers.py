@@ -47,6 +47,7 @@ def prediction(
     scores = predictor.scores(outcome.logits)
     best = [int(index) for index in (-scores).argsort(kind="stable")[: options.top_k]]
     top = [Label(label=labels[index], score=float(scores[index])) for index in best]
+    maps = [outcome.maps[name].select(selection, predicted=best[0]) for name in options.maps]
     return Prediction(
         label=top[0].label,
         score=top[0].score,
@@ -54,13 +55,13 @@ def prediction(
         input=input_info(item),
         maps=[
             map_info(
-                outcome.maps[name].select(selection, predicted=best[0]),
+                selected,
                 item,
                 labels,
-                links=_links(outcome.maps[name].select(selection, predicted=best[0]), url),
+                links=_links(selected, predictor, url),
                 inline=options.inline,
             )
-            for name in options.maps
+            for selected in maps
         ],
     )
 
@@ -118,7 +119,7 @@ def map_info(
     )
 
 
-def _links(selected: SelectedMap, url: str) -> dict[str, str]:
+def _links(selected: SelectedMap, predictor: Predictor, url: str) -> dict[str, str]:
     """A link for each format that can show this selection."""
     query: dict[str, str] = {}
     if selected.spec.layers:
@@ -126,7 +127,7 @@ def _links(selected: SelectedMap, url: str) -> dict[str, str]:
     if selected.heads is not None:
         query["head"] = _word(selected.heads)
     if selected.target is not None:
-        query["target"] = str(selected.target)
+        query["target"] = predictor.target_word(selected.target)
     suffix = f"?{urlencode(query)}" if query else ""
     formats = FORMATS[selected.spec.kind] if selected.drawable else NUMBERS
     return {name: f"{url}/maps/{quote(selected.spec.name)}.{name}{suffix}" for name in formats}

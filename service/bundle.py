@@ -226,9 +226,10 @@ def read(folder: Path) -> Manifest:
 
 def check_files(folder: Path, manifest: Manifest) -> None:
     """Raise BundleError unless the folder holds exactly the files the manifest names, unchanged."""
-    entries = [path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()]
-    if links := [path for path in entries if path.is_symlink()]:
-        raise BundleError(f"{folder.name}: {links[0].relative_to(folder)} is a link")
+    entries = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    for path in entries:
+        if path.is_symlink() or not path.is_file():
+            raise BundleError(f"{folder.name}: {path.relative_to(folder)} is a link or no plain file")
     found = {path.relative_to(folder).as_posix() for path in entries} - {MANIFEST}
     needed = {MODEL, *(MapSpec.path(spec.name) for spec in manifest.maps)}
     needed |= {TOKENIZER} if manifest.family == "text" else set()

@@ -16,6 +16,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import ClassVar
 
+LONGEST = 1000  # characters of a detail: it may quote what the client sent
+
 
 class Problem(Exception):
     """An error for the client: `application/problem+json` (RFC 9457) with the field and the limit named."""
@@ -36,7 +38,7 @@ class Problem(Exception):
             "type": "about:blank",
             "title": self.status.phrase,
             "status": int(self.status),
-            "detail": self.detail,
+            "detail": self.detail[:LONGEST],
         }
         if self.field is not None:
             body["field"] = self.field

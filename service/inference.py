@@ -115,7 +115,8 @@ class Inference:
             StoredItem(payload=payload, predicted=int(outcome.logits.argmax()), maps=outcome.maps)
             for payload, outcome in zip(payloads, outcomes, strict=True)
         )
-        self.store.put(key, Record(predictor=predictor, items=stored, answer=answer.model_dump(mode="json")))
+        sent = answer.model_dump_json(exclude_none=True).encode()
+        self.store.put(key, Record(predictor=predictor, items=stored, answer=sent))
         return answer
 
     async def select(self, key: str, index: int, name: str, selection: Selection) -> SelectedMap:

@@ -102,7 +102,7 @@ class AttentionMap:
         if isinstance(layers, int):
             index = check_index("layers", layers, len(spec.layers), spec.name)
             return self.layers[index], spec.axes, index
-        indices = _indices("layers", layers, len(spec.layers), spec.name)
+        indices = check_indices("layers", layers, len(spec.layers), spec.name)
         chosen = [self.layers[index] for index in indices]
         if len({layer.shape for layer in chosen}) > 1:
             raise UnknownOption(
@@ -126,14 +126,16 @@ def _heads(
         return values.take(index, axis=axis), without, index
     if isinstance(heads, str) and heads in FUSES:
         return FUSES[heads](values, axis=axis), without, heads
-    indices = _indices("heads", heads, spec.heads, spec.name)
+    indices = check_indices("heads", heads, spec.heads, spec.name)
     return values.take(indices, axis=axis), axes, indices
 
 
-def _indices(field: str, chosen: str | Sequence[int], count: int, name: str) -> list[int]:
+def check_indices(field: str, chosen: str | int | Sequence[int], count: int, name: str) -> list[int]:
+    """Non-negative indices for those chosen, all of them for a word; raises UnknownOption."""
     if isinstance(chosen, str):
         return list(range(count))
-    return [check_index(field, index, count, name) for index in chosen]
+    indices = [chosen] if isinstance(chosen, int) else chosen
+    return [check_index(field, index, count, name) for index in indices]
 
 
 def check_index(field: str, index: int, count: int, name: str) -> int:

@@ -12,18 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import bundle
-from service.bundle import MODEL, TOKENIZER, ImageInput, Manifest, MapSpec, TextInput, VideoInput
+from service.bundle import (
+    MODEL,
+    TOKENIZER,
+    BundleError,
+    ImageInput,
+    Manifest,
+    MapSpec,
+    TextInput,
+    VideoInput,
+)
 from service.decode.image import ImageDecoder
 from service.decode.item import Item
 from service.decode.limits import Limits
 from service.decode.text import TextDecoder
 from service.decode.video import VideoDecoder
-from service.errors import InvalidInput, UnknownOption
+from service.errors import InvalidInput, UnknownOption, UnsupportedMedia
 from service.maps import AttentionMap
 from service.sessions import Program, Rows, SessionPool
 
 Array = NDArray[Any]
 OUTPUT = "logits"
+UNDECLARED = ("", "application/octet-stream")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +121,10 @@ class Predictor:
     def target(self, label: str | int) -> int:
         """The index of a label given by name or index; raises UnknownOption."""
         labels = self.manifest.labels
-        if isinstance(label, str) and label in labels:
+        if label in labels:
             return labels.index(label)
-        index = int(label) if str(label).isascii() and str(label).isdecimal() else -1
-        if not 0 <= index < len(labels):
+        index = {str(index): index for index in range(len(labels))}.get(str(label))
+        if index is None:
             raise UnknownOption(
                 f"target: model {self.manifest.name} has no label {label!r}",
                 field="target",
@@ -122,21 +132,27 @@ class Predictor:
             )
         return index
 
+    def target_word(self, index: int) -> str:
+        """A label as `target` understands it: its name, or its index where another has the same name."""
+        label = self.manifest.labels[index]
+        return label if self.target(label) == index else str(index)
+
     def decode(self, payload: Payload) -> Item:
         """Raw input to an item; raises a Problem that names the field and the limit."""
         decoder, data = self._decoder, payload.data
         if isinstance(decoder, TextDecoder):
-            if not isinstance(data, str):
-                raise InvalidInput(f"model {self.manifest.name} takes text", field=payload.field)
-            return decoder.decode(data)
+            return decoder.decode(_text(payload, self.manifest.name))
         if not isinstance(data, bytes):
             family = "a picture" if self.manifest.family == "image" else "a clip"
             raise InvalidInput(f"model {self.manifest.name} takes {family}, not text", field=payload.field)
         return decoder.decode(data, content_type=payload.content_type)
 
     def warm_up(self) -> None:
-        """Run the model and every map once."""
-        self.run([Job(item=self._decoder.blank(), maps=frozenset(self._programs))])
+        """Run the model and every map once; raises BundleError where logits and labels do not match."""
+        (outcome,) = self.run([Job(item=self._decoder.blank(), maps=frozenset(self._programs))])
+        labels = len(self.manifest.labels)
+        if outcome.logits.shape != (labels,):
+            raise BundleError(f"the graph gives {outcome.logits.size} logits for {labels} labels")
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Run a batch; only rows whose jobs ask for a map go into its program."""
@@ -212,6 +228,19 @@ class Predictor:
         powers = np.exp(logits - logits.max())
         out = powers / powers.sum()
         return out
+
+
+def _text(payload: Payload, model: str) -> str:
+    """A payload as text; raises InvalidInput and UnsupportedMedia."""
+    if isinstance(payload.data, str):
+        return payload.data
+    declared = payload.content_type or ""
+    if declared not in UNDECLARED and not declared.startswith("text/"):
+        raise UnsupportedMedia(f"model {model} takes text, not {declared[:80]!r}", field="content-type")
+    try:
+        return payload.data.decode()
+    except UnicodeDecodeError:
+        raise InvalidInput("text: the bytes are not UTF-8", field="text") from None
 
 
 def _range(batch: Sequence[Job], name: str) -> range:

@@ -10,6 +10,7 @@ from pathlib import Path
 from service.bundle import BundleError
 from service.errors import NotFound
 from service.predictor import Predictor
+from service.sessions import ProviderError
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Registry:
             except Exception as error:  # whatever is wrong with one bundle must not stop the others
                 name, version = folder.parent.name, folder.name
                 logger.error("refused %s/%s: %s", name, version, error)
-                self.refusals.append(Refusal(name=name, version=version, reason=str(error)))
+                self.refusals.append(Refusal(name=name, version=version, reason=_reason(error)))
 
     def _add(self, folder: Path) -> None:
         predictor = self._load(folder)
@@ -67,6 +68,13 @@ class Registry:
             have = ", ".join(sorted(self._predictors)) or "none"
             raise NotFound(f"no model {name!r}; served: {have}", field="model")
         return self._predictors[name]
+
+
+def _reason(error: Exception) -> str:
+    """What clients are told: our own words, but not a library's, which name folders of this machine."""
+    if isinstance(error, BundleError | ProviderError):
+        return str(error)
+    return f"the bundle cannot be loaded ({type(error).__name__}); the server's log says why"
 
 
 def _newest(root: Path) -> list[Path]:

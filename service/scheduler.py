@@ -133,6 +133,8 @@ class Scheduler:
         jobs = [entry.job for entry in batch]
         try:
             results = await loop.run_in_executor(self._threads, runner.run, jobs)
+            if len(results) != len(batch):
+                raise RuntimeError(f"{len(batch)} jobs gave {len(results)} results")
         except Exception as error:
             await self._fail(runner, batch, error)
             return
@@ -145,7 +147,8 @@ class Scheduler:
         """A failed batch is run again one by one, so that only the culprit gets the error."""
         if len(batch) > 1:
             for entry in batch:
-                await self._run(runner, [entry])
+                if not entry.future.done():
+                    await self._run(runner, [entry])
         elif not batch[0].future.done():
             logger.error("run failed", exc_info=error)
             batch[0].future.set_exception(error)

@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     batch_pixels: int = Field(602_112, ge=1, description="Pixels in one batch of pictures or clips.")
     queue_entries: int = Field(256, ge=1, description="Inputs that may wait; beyond it the answer is 503.")
     decode_threads: int = Field(2, ge=1, le=64, description="Threads that decode input and draw maps.")
-    max_body_bytes: int = Field(64 * MIB, ge=1, description="Largest request body.")
+    max_body_bytes: int = Field(32 * MIB, ge=1, description="Largest request body.")
     max_items: int = Field(32, ge=1, description="Most inputs in one request.")
     max_characters: int = Field(100_000, ge=1, description="Longest text.")
     max_pixels: int = Field(50_000_000, ge=1, description="Largest picture or clip frame, width x height.")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
-from cachetools import TTLCache
+from cachetools import TLRUCache
 from ulid import ULID
 
 from service.errors import Expired, NotFound
 from service.maps import AttentionMap
 from service.predictor import Payload, Predictor
 
-RECORD_BYTES = 4096  # what a record costs beside its payloads and maps
+RECORD_BYTES = 1024  # what a record costs beside its payloads, maps and answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,15 +35,15 @@ class StoredItem:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A prediction that was answered: the model that made it, its inputs, and the answer as it was sent."""
+    """A prediction that was answered: the model that made it, its inputs, and the JSON that was sent."""
 
     predictor: Predictor
     items: tuple[StoredItem, ...]
-    answer: dict[str, Any]
+    answer: bytes
 
     @property
     def nbytes(self) -> int:
-        return RECORD_BYTES + sum(item.nbytes for item in self.items)
+        return RECORD_BYTES + len(self.answer) + sum(item.nbytes for item in self.items)
 
     def item(self, index: int) -> StoredItem:
         """One input; raises NotFound."""
@@ -55,13 +55,15 @@ class Record:
 class Store:
     """Records by id; the least recently used leave first where bytes run short.
 
-    An id holds its time, so one that is well formed but not here was kept once: it is Expired (410).
+    A record's age is counted from the time in its id, and maps that are added do not make it younger. An id
+    that is well formed but not here was kept once: it is Expired (410).
     """
 
-    def __init__(self, *, max_bytes: int, seconds: float) -> None:
+    def __init__(self, *, max_bytes: int, seconds: float, timer: Callable[[], float] = time.time) -> None:
         self._lock = threading.Lock()
-        self._records: TTLCache[str, Record] = TTLCache(
-            maxsize=max_bytes, ttl=seconds, getsizeof=lambda record: record.nbytes
+        self._seconds = seconds
+        self._records: TLRUCache[str, Record] = TLRUCache(
+            maxsize=max_bytes, ttu=self._until, timer=timer, getsizeof=lambda record: record.nbytes
         )
 
     def __repr__(self) -> str:
@@ -90,8 +92,11 @@ class Store:
             ULID.from_str(key)
         except ValueError:
             raise NotFound(f"{key!r} is no prediction id", field="id") from None
-        limit = f"{self._records.ttl:g} s, {self._records.maxsize} bytes"
+        limit = f"{self._seconds:g} s, {self._records.maxsize} bytes"
         raise Expired("the prediction is no longer kept", field="id", limit=limit)
+
+    def _until(self, key: str, record: Record, now: float) -> float:
+        return ULID.from_str(key).timestamp + self._seconds
 
     def add_maps(self, key: str, index: int, maps: Mapping[str, AttentionMap]) -> None:
         """Keep further maps of one item, if the record is still here."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
+from pydantic_core import ErrorDetails
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import InvalidInput, TooLarge, UnknownOption
@@ -19,6 +21,9 @@ from service.schemas import PredictOptions
 Options = TypeVar("Options", bound=BaseModel)
 
 FIELD_BYTES = 1024**2  # the largest multipart field that is no file
+OPTION_FIELDS = 16  # multipart fields beside the texts
+EXCEEDED = {"Too many files": "max_files", "Too many fields": "max_fields", "Part exceeded": "max_part_size"}
+BOUNDS = ("ge", "gt", "le", "lt", "min_length", "max_length", "expected")  # what pydantic calls a limit
 
 
 class BodyLimit:
@@ -51,19 +56,36 @@ class BodyLimit:
         return TooLarge(f"the body is larger than {self.max_bytes} bytes", field="body", limit=self.max_bytes)
 
 
+class FormParser(MultiPartParser):
+    """Knows whether the closing boundary came: a form that is cut off must not pass for a shorter one."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
 async def read_body(request: Request, *, max_items: int) -> tuple[list[Payload], PredictOptions]:
     """Payloads in order and the options of body and query together; raises a Problem."""
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    query: dict[str, Any] = dict(request.query_params)
+    query = gathered(request.query_params.multi_items())
     if content_type == "application/json":
         payloads, given = _from_json(await request.body())
     elif content_type == "multipart/form-data":
         payloads, given = await _from_multipart(request, max_items)
     else:
-        payloads, given = [_from_raw(await request.body(), content_type, request)], {}
+        payloads, given = [Payload(data=await request.body(), content_type=content_type or None)], {}
     if len(payloads) > max_items:
         raise TooLarge(f"{len(payloads)} inputs in one request", field="items", limit=max_items)
     return payloads, parse_options(PredictOptions, query | given)
+
+
+def gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Options by name; one that is given several times is a list."""
+    options: dict[str, list[str]] = {}
+    for name, value in pairs:
+        options.setdefault(name, []).append(value)
+    return {name: values if len(values) > 1 else values[0] for name, values in options.items()}
 
 
 def parse_options(model: type[Options], given: Mapping[str, Any]) -> Options:
@@ -71,12 +93,19 @@ def parse_options(model: type[Options], given: Mapping[str, Any]) -> Options:
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        field = str(first["loc"][0]) if first["loc"] else "options"
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(model.model_fields)
-            raise UnknownOption(f"no option {field!r}; known: {known}", field=field, limit=known) from None
-        raise InvalidInput(f"{field}: {first['msg']}", field=field) from None
+        raise _option_problem(model, error.errors(include_url=False, include_input=False)) from None
+
+
+def _option_problem(model: type[BaseModel], errors: list[ErrorDetails]) -> InvalidInput:
+    first = errors[0]
+    field = str(first["loc"][0]) if first["loc"] else "options"
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(model.model_fields)
+        return UnknownOption(f"no option {field[:80]!r}; known: {known}", field=field[:80], limit=known)
+    if sum(one["loc"][:1] == (field,) for one in errors) > 1:  # one for each type the option may have
+        return InvalidInput(f"{field}: no such value. {model.model_fields[field].description}", field=field)
+    limit = next((first["ctx"][bound] for bound in BOUNDS if bound in first.get("ctx", {})), None)
+    return InvalidInput(f"{field}: {first['msg']}", field=field, limit=limit)
 
 
 def _from_json(body: bytes) -> tuple[list[Payload], dict[str, Any]]:
@@ -95,29 +124,37 @@ def _from_json(body: bytes) -> tuple[list[Payload], dict[str, Any]]:
 
 async def _from_multipart(request: Request, max_items: int) -> tuple[list[Payload], dict[str, Any]]:
     payloads: list[Payload] = []
-    options: dict[str, Any] = {}
-    try:
-        form = request.form(max_files=max_items, max_fields=max_items + 16, max_part_size=FIELD_BYTES)
-        async with form as parts:
-            for name, value in parts.multi_items():
-                if isinstance(value, UploadFile):
-                    data = await value.read()
-                    payloads.append(Payload(data=data, content_type=value.content_type, field=name))
-                elif name == "text":
-                    payloads.append(Payload(data=value, field="text"))
-                else:
-                    options[name] = value
-    except HTTPException as error:
-        raise InvalidInput(f"the body is no sound multipart form: {error.detail}", field="body") from None
+    options: list[tuple[str, str]] = []
+    async with _form(request, max_items) as parts:
+        for name, value in parts.multi_items():
+            if isinstance(value, UploadFile):
+                data = await value.read()
+                payloads.append(Payload(data=data, content_type=value.content_type, field=name))
+            elif name == "text":
+                payloads.append(Payload(data=value, field="text"))
+            else:
+                options.append((name, value))
     if not payloads:
         raise InvalidInput("the form holds no file and no text", field="body")
-    return payloads, options
+    return payloads, gathered(options)
 
 
-def _from_raw(body: bytes, content_type: str, request: Request) -> Payload:
-    if not content_type.startswith("text/"):
-        return Payload(data=body, content_type=content_type or None)
+@asynccontextmanager
+async def _form(request: Request, max_items: int) -> AsyncIterator[FormData]:
+    """A whole form, its files open; raises InvalidInput and TooLarge."""
+    limits = {"max_files": max_items, "max_fields": max_items + OPTION_FIELDS, "max_part_size": FIELD_BYTES}
+    parser = FormParser(request.headers, request.stream(), **limits)
     try:
-        return Payload(data=body.decode(), field="text")
-    except UnicodeDecodeError:
-        raise InvalidInput("text: the body is not UTF-8", field="text") from None
+        form = await parser.parse()
+    except MultiPartException as error:
+        # The parser says which limit it was in words alone.
+        for start, name in EXCEEDED.items():
+            if error.message.startswith(start):
+                raise TooLarge(f"the form: {error.message}", field="body", limit=limits[name]) from None
+        raise InvalidInput(f"the body is no sound multipart form: {error.message}", field="body") from None
+    try:
+        if not parser.ended:
+            raise InvalidInput("the multipart form is cut off", field="body")
+        yield form
+    finally:
+        await form.close()

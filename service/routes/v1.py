@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.bundle import MapSpec
 from service.errors import UnknownOption
 from service.inference import Inference
-from service.maps import Selection
+from service.maps import Selection, check_indices
 from service.render import FORMATS, RenderOptions
-from service.routes.body import parse_options, read_body
+from service.routes.body import gathered, parse_options, read_body
 from service.schemas import (
     Answer,
     HeadsOption,
@@ -182,10 +182,9 @@ async def predict(request: Request, name: str) -> Answer:
     "/predictions/{key}",
     summary="A prediction again, while it is kept",
     response_model=Answer,
-    response_model_exclude_none=True,
 )
-def kept(request: Request, key: str) -> dict[str, Any]:
-    return inference(request).store.get(key).answer
+def kept(request: Request, key: str) -> Response:
+    return Response(inference(request).store.get(key).answer, media_type="application/json")
 
 
 @router.get(
@@ -196,7 +195,7 @@ def kept(request: Request, key: str) -> dict[str, Any]:
 )
 async def attention_map(request: Request, key: str, index: int, name: str, format: str) -> Response:
     found = inference(request)
-    options = parse_options(MapOptions, dict(request.query_params))
+    options = parse_options(MapOptions, gathered(request.query_params.multi_items()))
     record = found.store.get(key)
     spec = record.predictor.manifest.map(name)
     if spec is not None:
@@ -209,7 +208,7 @@ async def attention_map(request: Request, key: str, index: int, name: str, forma
 
 
 def check_fits(spec: MapSpec, options: MapOptions, format: str) -> None:
-    """Raise UnknownOption for a format or an option that this map cannot have."""
+    """Raise UnknownOption for a format, an option, a layer or a head that this map does not have."""
     if format not in FORMATS[spec.kind]:
         have = ", ".join(FORMATS[spec.kind])
         raise UnknownOption(
@@ -224,3 +223,7 @@ def check_fits(spec: MapSpec, options: MapOptions, format: str) -> None:
     for field, wrong in unfit.items():
         if wrong:
             raise UnknownOption(f"map {spec.name} has no {field} to choose", field=field)
+    if options.layer is not None:
+        check_indices("layer", options.layer, len(spec.layers), spec.name)
+    if options.head is not None and spec.heads is not None:
+        check_indices("head", options.head, spec.heads, spec.name)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -62,7 +61,8 @@ class Case:
         if self.preprocessing == "whole":
             return self.box(0.0, 0.0, self.width / GRID, self.height / GRID)
         short = 80 if self.preprocessing == "cropped" else MODEL_SIZE
-        width, height = (int(short * side / min(self.width, self.height)) for side in (self.width, self.height))
+        shorter = min(self.width, self.height)
+        width, height = int(short * self.width / shorter), int(short * self.height / shorter)
         across, down = self.width / width, self.height / height  # original pixels per resized pixel
         left, top = (width - MODEL_SIZE) // 2 * across, (height - MODEL_SIZE) // 2 * down
         patch = MODEL_SIZE / GRID
@@ -120,7 +120,9 @@ def test_the_hot_patch_is_drawn_where_it_is(
     headers = {"content-type": "image/png"}
     with httpx.Client(base_url=address, timeout=60) as client:
         reply = client.post(
-            f"/v1/models/{preprocessing}/predict?maps=cam&target=bright", content=case.picture(), headers=headers
+            f"/v1/models/{preprocessing}/predict?maps=cam&target=bright",
+            content=case.picture(),
+            headers=headers,
         )
         assert reply.status_code == 200, reply.text
         (drawn,) = reply.json()["predictions"][0]["maps"]

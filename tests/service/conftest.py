@@ -1,0 +1,153 @@
+"""A running application on the tiny models, input for each of them, and a way to send it something bad."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx2
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+import service
+from service.app import create_app
+from service.decode.limits import Limits
+from service.predictor import Predictor
+from service.sessions import SessionPool
+from service.settings import Settings
+
+TEXT = "fn main() { println!(); }"
+
+WriteClip = Callable[..., bytes]
+Refused = Callable[..., dict[str, Any]]
+
+
+def pixels(height: int, width: int, *, seed: int = 0) -> np.ndarray:
+    """Coarse noise, so that lossy codecs keep it."""
+    small = np.random.default_rng(seed).integers(0, 255, (5, 5, 3), np.uint8)
+    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.NEAREST))
+
+
+@pytest.fixture(scope="session")
+def picture() -> bytes:
+    """A PNG of 48x40."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels(40, 48)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def write_clip() -> WriteClip:
+    """Makes an MP4 of 64x48: so many frames at so many a second, or sound alone."""
+
+    def write(*, frames: int = 6, rate: Fraction | int = 10, sound: bool = False) -> bytes:
+        buffer = io.BytesIO()
+        with av.open(buffer, "w", format="mp4") as container:
+            if sound:
+                stream = container.add_stream("aac", rate=8000)
+                frame = av.AudioFrame.from_ndarray(np.zeros((1, 2048), np.float32), "fltp", "mono")
+                frame.sample_rate = 8000
+                container.mux([*stream.encode(frame), *stream.encode(None)])
+            else:
+                stream = container.add_stream("mpeg4", rate=rate)
+                stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+                for index in range(frames):
+                    frame = av.VideoFrame.from_ndarray(pixels(48, 64, seed=index), "rgb24")
+                    container.mux(stream.encode(frame))
+                container.mux(stream.encode(None))
+        return buffer.getvalue()
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def clip(write_clip: WriteClip) -> bytes:
+    """An MP4 of six frames."""
+    return write_clip()
+
+
+@pytest.fixture(scope="session")
+def predictors(repository: Path) -> dict[str, Predictor]:
+    """The tiny models by family."""
+    pool = SessionPool(device="cpu", slots=1)
+    loaded = [
+        Predictor.load(folder, pool, Limits(), batch_tokens=512, batch_pixels=100_000)
+        for folder in repository.glob("*/1")
+    ]
+    return {predictor.manifest.family: predictor for predictor in loaded}
+
+
+@pytest.fixture
+def text_repository(repository: Path, tmp_path: Path) -> Path:
+    """A copy of the text model alone, to be changed."""
+    root = tmp_path / "models"
+    shutil.copytree(repository / "tiny-text", root / "tiny-text")
+    return root
+
+
+@pytest.fixture(scope="session")
+def settings(repository: Path) -> Settings:
+    """Limits that are quickly reached."""
+    return Settings(
+        models=repository,
+        device="cpu",
+        slots=2,
+        max_body_bytes=200_000,
+        max_items=4,
+        max_characters=2_000,
+        max_pixels=100_000,
+        max_clip_seconds=4,
+        max_clip_frames=60,
+    )
+
+
+@pytest.fixture(scope="session")
+def client(settings: Settings) -> Iterator[TestClient]:
+    """The whole application, started."""
+    with TestClient(create_app(settings)) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def good(client: TestClient) -> Any:
+    """What the text model says of TEXT."""
+    return ask(client)
+
+
+@pytest.fixture
+def refused(client: TestClient, good: Any, settings: Settings) -> Refused:
+    """Sends something bad; sees that the answer names field and limit, and that nothing else has happened."""
+    inference = client.app.state.inference  # type: ignore[attr-defined]
+
+    def check(
+        send: Callable[[], httpx2.Response], status: int, *, field: str, limit: Any = None
+    ) -> dict[str, Any]:
+        before = repr(inference.store), repr(inference.scheduler)
+        response = send()
+        assert response.status_code == status, response.text
+        assert response.headers["content-type"] == "application/problem+json"
+        document: dict[str, Any] = response.json()
+        assert document["status"] == status
+        assert (document.get("field"), document.get("limit")) == (field, limit), document
+        assert len(document["detail"]) > 5
+        for leak in ("Traceback", ".py", str(settings.models), str(Path(service.__file__).parent)):
+            assert leak not in response.text
+        assert (repr(inference.store), repr(inference.scheduler)) == before
+        assert ask(client) == good
+        return document
+
+    return check
+
+
+def ask(client: TestClient) -> Any:
+    """The part of a good answer that does not change from one time to the next."""
+    response = client.post("/v1/models/tiny-text/predict", json={"text": TEXT, "top_k": 4})
+    assert response.status_code == 200, response.text
+    return response.json()["predictions"]

@@ -1,0 +1,157 @@
+"""Predictions are kept, bounded by bytes and by age."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import pytest
+from ulid import ULID
+
+from service.bundle import MapSpec
+from service.errors import Expired, NotFound
+from service.maps import AttentionMap
+from service.predictor import Payload, Predictor
+from service.store import RECORD_BYTES, Record, Store, StoredItem
+
+SPEC = MapSpec(
+    name="cls",
+    kind="tokens",
+    description="",
+    axes=("token",),
+    layers=(),
+    default_layer=None,
+    heads=None,
+    inputs=(),
+    outputs=(),
+)
+PREDICTOR = cast("Predictor", object())
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def id(self) -> str:
+        """An id of this moment."""
+        return str(ULID.from_timestamp(self.now))
+
+
+def attention_map(nbytes: int) -> AttentionMap:
+    return AttentionMap(spec=SPEC, layers=(np.zeros(nbytes // 4, np.float32),))
+
+
+def record(nbytes: int = 10_000, items: int = 1) -> Record:
+    """A record that takes so many bytes."""
+    rest = nbytes - RECORD_BYTES
+    first = StoredItem(payload=Payload(data=b"x" * rest), predicted=0, maps={})
+    empty = StoredItem(payload=Payload(data=b""), predicted=0, maps={})
+    return Record(predictor=PREDICTOR, items=(first, *[empty] * (items - 1)), answer=b"")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(clock: Clock) -> Store:
+    """Room for three records of 10 kB, for a minute."""
+    return Store(max_bytes=30_000, seconds=60, timer=clock)
+
+
+def test_a_record_is_found_again(store: Store, clock: Clock) -> None:
+    key, kept = clock.id(), record()
+    assert store.put(key, kept)
+    assert store.get(key) is kept
+    assert repr(store) == "<Store records=1 bytes=10000>"
+
+
+def test_the_least_recently_used_leaves_where_bytes_run_short(store: Store, clock: Clock) -> None:
+    first, second, third, fourth = (clock.id() for _ in range(4))
+    for key in (first, second, third):
+        store.put(key, record())
+    store.get(first)
+    store.put(fourth, record())
+    with pytest.raises(Expired):
+        store.get(second)
+    assert [store.get(key).nbytes for key in (first, third, fourth)] == [10_000] * 3
+
+
+def test_bytes_are_those_of_inputs_maps_and_the_answer() -> None:
+    maps = {"cls": attention_map(400), "rollout": attention_map(800)}
+    item = StoredItem(payload=Payload(data=b"x" * 50), predicted=0, maps=maps)
+    text = StoredItem(payload=Payload(data="abc"), predicted=0, maps={})
+    kept = Record(predictor=PREDICTOR, items=(item, text), answer=b"y" * 7000)
+    assert kept.nbytes == RECORD_BYTES + 50 + 400 + 800 + 3 * 4 + 7000
+
+
+def test_a_record_larger_than_the_store_is_not_kept_and_displaces_nothing(store: Store, clock: Clock) -> None:
+    small, large = clock.id(), clock.id()
+    store.put(small, record())
+    assert not store.put(large, record(30_001))
+    assert store.get(small)
+    with pytest.raises(Expired):
+        store.get(large)
+
+
+def test_age_expires(store: Store, clock: Clock) -> None:
+    key = clock.id()
+    store.put(key, record())
+    clock.now += 59
+    assert store.get(key)
+    clock.now += 2
+    with pytest.raises(Expired, match="no longer kept") as caught:
+        store.get(key)
+    assert (caught.value.field, caught.value.limit) == ("id", "60 s, 30000 bytes")
+    store.put(clock.id(), record())
+    assert repr(store) == "<Store records=1 bytes=10000>"
+
+
+def test_further_maps_are_kept_and_counted_but_make_nothing_younger(store: Store, clock: Clock) -> None:
+    key = clock.id()
+    store.put(key, record(items=2))
+    clock.now += 59
+    store.add_maps(key, 1, {"cls": attention_map(4000)})
+    store.add_maps(key, 1, {"rollout": attention_map(4000)})
+    assert [set(item.maps) for item in store.get(key).items] == [set(), {"cls", "rollout"}]
+    assert repr(store) == "<Store records=1 bytes=18000>"
+    clock.now += 2
+    with pytest.raises(Expired):
+        store.get(key)
+
+
+def test_maps_that_do_not_fit_are_left_out(store: Store, clock: Clock) -> None:
+    key = clock.id()
+    store.put(key, record())
+    store.add_maps(key, 0, {"cls": attention_map(40_000)})
+    assert store.get(key).items[0].maps == {}
+
+
+def test_maps_of_a_record_that_has_left_are_left_out(store: Store, clock: Clock) -> None:
+    store.add_maps(clock.id(), 0, {"cls": attention_map(400)})
+    assert repr(store) == "<Store records=0 bytes=0>"
+
+
+@pytest.mark.parametrize("key", ["", "x", "0" * 25, "0" * 27, "Z" * 26, "U" * 26, "é" * 26, "../../etc"])
+def test_what_is_no_id_is_not_found(store: Store, key: str) -> None:
+    with pytest.raises(NotFound) as caught:
+        store.get(key)
+    assert caught.value.field == "id"
+
+
+def test_new_ids_are_all_different() -> None:
+    assert len({Store.new_id() for _ in range(100)}) == 100
+
+
+@pytest.mark.parametrize("index", [-1, 2, 10**30])
+def test_an_item_that_is_not_there_is_not_found(index: int) -> None:
+    kept = record(items=2)
+    with pytest.raises(NotFound, match="2 items") as caught:
+        kept.item(index)
+    assert caught.value.field == "item"
