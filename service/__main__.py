@@ -6,13 +6,11 @@ import asyncio
 import logging
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 import uvicorn
 from pydantic import ValidationError
-from rich.console import Console
-from rich.markup import escape
 
 from service.app import create_app
 from service.bundle import BundleError
@@ -41,7 +39,17 @@ def serve(
     """Serve a model repository over HTTP. Every REGARD_* setting holds; options win."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = _settings(models=models, host=host, port=port, device=device)
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.port, log_config=None)
+    try:
+        served = create_app(settings)
+    except (BundleError, ProviderError) as error:
+        _refuse(str(error))
+    uvicorn.run(
+        served,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        timeout_graceful_shutdown=settings.grace_seconds,
+    )
 
 
 @app.command()
@@ -60,15 +68,19 @@ def predict(
     from service.command import predict_file
 
     settings = _settings(models=models, device=device)
-    console = Console(stderr=True)
     try:
         answer, written = asyncio.run(predict_file(settings, file, model=model, maps=maps))
     except (Problem, BundleError, ProviderError) as error:
-        console.print(f"[red]{escape(file.name)}:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from None
+        _refuse(f"{file.name}: {error}")
     typer.echo(answer.model_dump_json(indent=2, exclude_none=True))
     for path in written:
-        console.print(escape(str(path)), highlight=False, soft_wrap=True)
+        typer.echo(path, err=True)
+
+
+def _refuse(reason: str) -> NoReturn:
+    """End with one line that says why."""
+    typer.secho(reason, fg="red", err=True)
+    raise typer.Exit(1) from None
 
 
 def _settings(**given: Any) -> Settings:

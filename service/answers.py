@@ -174,7 +174,7 @@ def write_map(
 def _title(selected: SelectedMap, labels: tuple[str, ...]) -> str:
     parts = [selected.spec.name]
     if isinstance(selected.layers, int):
-        parts.append(f"layer {selected.spec.layers[selected.layers]}")
+        parts.append(selected.spec.layers[selected.layers])
     if isinstance(selected.heads, int):
         parts.append(f"head {selected.heads}")
     elif selected.heads is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,12 +27,12 @@ logger = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """An application of its own; models are loaded when it starts up."""
+    """An application of its own, its models loaded; raises ProviderError and BundleError."""
     inference = Inference(settings)
+    inference.load()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(inference.load)
         inference.start()
         yield
         await inference.close()

@@ -34,7 +34,7 @@ class Inference:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.registry = Registry(self._open)
-        self.scheduler = Scheduler(slots=settings.slots, queue_entries=settings.queue_entries)
+        self.scheduler = Scheduler(slots=settings.concurrent_runs, queue_entries=settings.queue_entries)
         self.store = Store(max_bytes=settings.store_bytes, seconds=settings.store_seconds)
         self._threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self._pool: SessionPool | None = None
@@ -42,9 +42,7 @@ class Inference:
     def load(self) -> None:
         """Open the device and every model of the repository; raises ProviderError and BundleError."""
         settings = self.settings
-        self._pool = SessionPool(
-            device=settings.device, slots=settings.slots, gpu_memory_mib=settings.gpu_memory_mib
-        )
+        self._pool = SessionPool(device=settings.device, gpu_memory_mib=settings.gpu_memory_mib)
         self.registry.load(settings.models)
 
     def start(self) -> None:

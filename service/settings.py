@@ -35,6 +35,7 @@ class Settings(BaseSettings):
     queue_entries: int = Field(256, ge=1, description="Inputs that may wait; beyond it the answer is 503.")
     decode_threads: int = Field(2, ge=1, le=64, description="Threads that decode input and draw maps.")
     max_body_bytes: int = Field(32 * MIB, ge=1, description="Largest request body.")
+    grace_seconds: int = Field(30, ge=0, description="How long accepted requests are answered after SIGTERM.")
     max_items: int = Field(32, ge=1, description="Most inputs in one request.")
     max_characters: int = Field(100_000, ge=1, description="Longest text.")
     max_pixels: int = Field(50_000_000, ge=1, description="Largest picture or clip frame, width x height.")
@@ -46,6 +47,11 @@ class Settings(BaseSettings):
         512 * MIB, ge=1, description="Memory for predictions that are kept for their maps."
     )
     store_seconds: float = Field(900, gt=0, description="How long a prediction is kept.")
+
+    @property
+    def concurrent_runs(self) -> int:
+        """The slots of the device; of the cores, those this process may use."""
+        return self.slots or (len(os.sched_getaffinity(0)) if self.device == "cpu" else 2)
 
     def limits(self) -> Limits:
         """What decoders enforce."""

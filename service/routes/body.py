@@ -20,6 +20,7 @@ from service.schemas import PredictOptions
 
 Options = TypeVar("Options", bound=BaseModel)
 
+UNDECLARED = ("", "application/x-www-form-urlencoded")  # the latter is what curl says of any raw body
 FIELD_BYTES = 1024**2  # the largest multipart field that is no file
 OPTION_FIELDS = 16  # multipart fields beside the texts
 EXCEEDED = {"Too many files": "max_files", "Too many fields": "max_fields", "Part exceeded": "max_part_size"}
@@ -74,7 +75,8 @@ async def read_body(request: Request, *, max_items: int) -> tuple[list[Payload],
     elif content_type == "multipart/form-data":
         payloads, given = await _from_multipart(request, max_items)
     else:
-        payloads, given = [Payload(data=await request.body(), content_type=content_type or None)], {}
+        declared = None if content_type in UNDECLARED else content_type
+        payloads, given = [Payload(data=await request.body(), content_type=declared)], {}
     if len(payloads) > max_items:
         raise TooLarge(f"{len(payloads)} inputs in one request", field="items", limit=max_items)
     return payloads, parse_options(PredictOptions, query | given)

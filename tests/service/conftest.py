@@ -76,7 +76,7 @@ def clip(write_clip: WriteClip) -> bytes:
 @pytest.fixture(scope="session")
 def predictors(repository: Path) -> dict[str, Predictor]:
     """The tiny models by family."""
-    pool = SessionPool(device="cpu", slots=1)
+    pool = SessionPool(device="cpu")
     loaded = [
         Predictor.load(folder, pool, Limits(), batch_tokens=512, batch_pixels=100_000)
         for folder in repository.glob("*/1")

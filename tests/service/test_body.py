@@ -72,7 +72,12 @@ def test_text_that_is_not_utf_8(client: TestClient, refused: Refused, content: b
 # Content types
 
 
-@pytest.mark.parametrize("kind", ["image/png", "video/mp4", "application/x-www-form-urlencoded", "nonsense"])
+def test_what_curl_says_of_raw_bytes_counts_as_undeclared(client: TestClient) -> None:
+    """`curl --data-binary` declares a form, whatever it sends."""
+    assert send(client, TEXT, b"abc", "application/x-www-form-urlencoded")().status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["image/png", "video/mp4", "nonsense"])
 def test_bytes_for_a_model_of_texts(client: TestClient, refused: Refused, kind: str) -> None:
     refused(send(client, TEXT, b"abc", kind), 415, field="content-type")
 

@@ -338,7 +338,7 @@ def test_logits_that_do_not_match_the_labels_are_refused(predictors: dict[str, P
 def test_a_bundle_is_checked_before_any_graph_is_opened(text_repository: Path) -> None:
     folder = text_repository / "tiny-text" / "1"
     (folder / "model.onnx").write_bytes(b"")
-    pool = SessionPool(device="cpu", slots=1)
+    pool = SessionPool(device="cpu")
     with pytest.raises(BundleError, match=r"model.onnx does not match its checksum"):
         Predictor.load(folder, pool, Limits(), batch_tokens=1, batch_pixels=1)
 

@@ -50,7 +50,7 @@ def numbers(*shape: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def pool() -> SessionPool:
-    return SessionPool(device="cpu", slots=1)
+    return SessionPool(device="cpu")
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_several_threads_at_once_get_their_own_answers(program: Program) -> None
 @pytest.mark.parametrize("device", ["cuda:0", "cuda"])
 def test_a_device_that_is_not_there_is_an_error(device: str) -> None:
     with pytest.raises(ProviderError, match=f"device {device}: .* without CUDAExecutionProvider"):
-        SessionPool(device=device, slots=1)
+        SessionPool(device=device)
 
 
 def placed(*providers: str, **nodes: list[str]) -> Any:
