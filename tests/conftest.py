@@ -9,7 +9,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from export.pack import pack
+from export.pack import pack, steps
 from models.cbam import CBAMConfig, CBAMResNet
 from models.checkpoints import native
 from models.text import TextConfig, TextTransformer
@@ -110,5 +110,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model repository with one small untrained model of each family."""
     root = tmp_path_factory.mktemp("models")
     for family in ("text", "image", "video"):
-        pack(native.load(save_checkpoint(tmp_path_factory.mktemp(family), family)), root)
+        checkpoint = native.load(save_checkpoint(tmp_path_factory.mktemp(family), family))
+        stages: list[str] = []
+        pack(checkpoint, root, advance=stages.append)
+        assert len(stages) == steps(checkpoint)
     return root
