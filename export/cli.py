@@ -29,28 +29,25 @@ def export(
     """Turn a checkpoint into a verified bundle."""
     from dataclasses import replace
 
-    console = Console(stderr=True)
     try:
         from export.errors import ExportError
         from export.pack import pack, steps
         from models.checkpoints import native
     except ModuleNotFoundError as error:
-        console.print(
-            f"export needs {error.name}: install Regard with its extras cpu and export", highlight=False
-        )
+        typer.echo(f"{error.name} is missing: install Regard with its extras cpu and export", err=True)
         raise typer.Exit(1) from None
     try:
         checkpoint = native.load(source)
         if name is not None:
             checkpoint = replace(checkpoint, name=name)
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=console) as progress:
+        with Progress(*columns, console=Console(stderr=True)) as progress:
             bar = progress.add_task("load", total=steps(checkpoint))
             folder = pack(
                 checkpoint, out, advance=lambda stage: progress.update(bar, advance=1, description=stage)
             )
             progress.update(bar, description="done")
     except (ExportError, ValueError, RuntimeError, OSError, KeyError) as error:
-        console.print(f"[red]export refused:[/] {error}", highlight=False)
+        typer.secho(f"export refused: {error}", fg="red", err=True)
         raise typer.Exit(1) from None
-    console.print(f"{folder}", highlight=False)
+    typer.echo(folder)

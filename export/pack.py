@@ -121,7 +121,7 @@ def describe(checkpoint: Checkpoint, spec: Preprocessing, parity: Parity, files:
         maps=tuple(_map(name, program) for name, program in _programs(model).items()),
         parity=parity,
         card=None if checkpoint.card is None else Card.model_validate(checkpoint.card),
-        provenance=Provenance(source=checkpoint.name, sha256=digest(checkpoint.weights), tools=tools),
+        provenance=Provenance(source=checkpoint.source, sha256=digest(checkpoint.weights), tools=tools),
         files=files,
     )
 

@@ -40,7 +40,7 @@ class CBAMConfig:
 class ChannelGate(nn.Module):
     """One weight per channel from average and maximum, through one shared MLP."""
 
-    def __init__(self, channels: int, reduction: int) -> None:
+    def __init__(self, *, channels: int, reduction: int) -> None:
         super().__init__()
         hidden = max(1, channels // reduction)
         self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
@@ -68,9 +68,9 @@ class SpatialGate(nn.Module):
 class CBAM(nn.Module):
     """Channel gate, then spatial gate; hands both out as taps."""
 
-    def __init__(self, channels: int, reduction: int) -> None:
+    def __init__(self, *, channels: int, reduction: int) -> None:
         super().__init__()
-        self.channel = ChannelGate(channels, reduction)
+        self.channel = ChannelGate(channels=channels, reduction=reduction)
         self.spatial = SpatialGate()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Taps]:
@@ -86,7 +86,7 @@ class Block(nn.Module):
     def __init__(self, branch: nn.Module, *, inputs: int, outputs: int, stride: int, reduction: int) -> None:
         super().__init__()
         self.branch = branch
-        self.cbam = CBAM(outputs, reduction)
+        self.cbam = CBAM(channels=outputs, reduction=reduction)
         self.shortcut = (
             nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
             if stride != 1 or inputs != outputs

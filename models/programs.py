@@ -148,6 +148,7 @@ class FrameClassRows(MapProgram):
         return tuple(self.rows(query, key) for query, key in pairs(taps))
 
     def rows(self, query: Tensor, key: Tensor) -> Tensor:
+        """query and key [B, T, 1+P+1, D] of one layer -> [B, H, T, rows, columns]."""
         row = class_row(query.flatten(0, 1), key.flatten(0, 1), heads=self.heads)  # [B*T, H, 1+P+1]
         patches = row[:, :, 1:-1].unflatten(0, (-1, query.shape[1])).transpose(1, 2)  # [B, H, T, P]
         out: Tensor = patches.unflatten(-1, self.grid)

@@ -73,7 +73,7 @@ def mlp(width: int) -> nn.Sequential:
 class ResidualBlock(nn.Module):
     """Pre-LN block of CLIP."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, *, width: int, heads: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
         self.attention = MultiHeadAttention(width=width, heads=heads)
@@ -89,12 +89,12 @@ class ResidualBlock(nn.Module):
 class CrossFrameBlock(nn.Module):
     """Cross-frame attention among message tokens, then attention inside each frame with its message."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, *, width: int, heads: int) -> None:
         super().__init__()
         self.message_fc = nn.Linear(width, width)
         self.message_norm = nn.LayerNorm(width)
         self.message_attention = MultiHeadAttention(width=width, heads=heads)
-        self.frame = ResidualBlock(width, heads)
+        self.frame = ResidualBlock(width=width, heads=heads)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Taps]:
         """x [B, T, 1+P, D], the class token first.
@@ -126,7 +126,7 @@ class VisionTower(nn.Module):
         self.positions = nn.Parameter(torch.randn(1 + rows * columns, width) * width**-0.5)
         self.norm_pre = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(
-            CrossFrameBlock(width, config.vision.heads) for _ in range(config.vision.layers)
+            CrossFrameBlock(width=width, heads=config.vision.heads) for _ in range(config.vision.layers)
         )
         self.norm_post = nn.LayerNorm(width)
         self.projection = nn.Linear(width, config.embed, bias=False)
@@ -151,7 +151,8 @@ class FrameIntegration(nn.Module):
         super().__init__()
         self.positions = nn.Parameter(torch.randn(1, config.frames, config.embed) * 0.02)
         self.blocks = nn.ModuleList(
-            ResidualBlock(config.embed, config.temporal.heads) for _ in range(config.temporal.layers)
+            ResidualBlock(width=config.embed, heads=config.temporal.heads)
+            for _ in range(config.temporal.layers)
         )
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Taps]:
@@ -167,7 +168,7 @@ class FrameIntegration(nn.Module):
 class PromptBlock(nn.Module):
     """A label's embedding attends to the patches of the video."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, *, width: int, heads: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
         self.attention = MultiHeadAttention(width=width, heads=heads, bias=False)
@@ -189,7 +190,7 @@ class PromptGenerator(nn.Module):
         self.visual_projection = nn.Linear(config.vision.width, config.embed, bias=False)
         self.norm = nn.LayerNorm(config.embed)
         self.blocks = nn.ModuleList(
-            PromptBlock(config.embed, config.prompt.heads) for _ in range(config.prompt.layers)
+            PromptBlock(width=config.embed, heads=config.prompt.heads) for _ in range(config.prompt.layers)
         )
         self.alpha = nn.Parameter(torch.full((config.embed,), 0.1))
 
@@ -213,7 +214,7 @@ class TextTower(nn.Module):
         self.tokens = nn.Embedding(config.vocabulary, width)
         self.positions = nn.Parameter(torch.randn(config.context, width) * 0.01)
         self.blocks = nn.ModuleList(
-            ResidualBlock(width, config.text.heads) for _ in range(config.text.layers)
+            ResidualBlock(width=width, heads=config.text.heads) for _ in range(config.text.layers)
         )
         self.norm = nn.LayerNorm(width)
         self.projection = nn.Linear(width, config.embed, bias=False)

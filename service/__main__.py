@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -70,9 +71,9 @@ def predict(
     settings = _settings(models=models, device=device)
     try:
         answer, written = asyncio.run(predict_file(settings, file, model=model, maps=maps))
-    except (Problem, BundleError, ProviderError) as error:
+    except (Problem, BundleError, ProviderError, OSError) as error:
         _refuse(f"{file.name}: {error}")
-    typer.echo(answer.model_dump_json(indent=2, exclude_none=True))
+    typer.echo(json.dumps(json.loads(answer), indent=2, ensure_ascii=False))
     for path in written:
         typer.echo(path, err=True)
 
@@ -96,8 +97,10 @@ def main() -> None:
     for entry in entry_points(group="regard.commands"):
         try:
             register = entry.load()
-        except ModuleNotFoundError:  # the runtime image holds the service alone: fewer subcommands
-            continue
+        except ModuleNotFoundError as error:
+            if error.name != entry.module.partition(".")[0]:
+                raise
+            continue  # the runtime image holds the service alone: fewer subcommands
         register(app)
     app()
 

@@ -9,9 +9,11 @@ from urllib.parse import quote, urlencode
 import numpy as np
 from numpy.typing import NDArray
 
+from service.bundle import KIND_AXES
 from service.decode.item import ImageItem, Item, TextItem
+from service.decode.view import View as Seen
 from service.errors import UnknownOption
-from service.maps import KIND_AXES, SelectedMap, Selection
+from service.maps import SelectedMap, Selection
 from service.predictor import Outcome, Predictor
 from service.render import FORMATS, NUMBERS, Drawing, RenderOptions, render
 from service.schemas import (
@@ -56,7 +58,7 @@ def prediction(
         maps=[
             map_info(
                 selected,
-                item,
+                item.view,
                 labels,
                 links=_links(selected, predictor, url),
                 inline=options.inline,
@@ -96,13 +98,18 @@ def input_info(item: Item) -> TextInfo | ImageInfo | VideoInfo:
 
 
 def map_info(
-    selected: SelectedMap, item: Item, labels: tuple[str, ...], *, links: dict[str, str], inline: bool
+    selected: SelectedMap,
+    view: Seen | None,
+    labels: tuple[str, ...],
+    *,
+    links: dict[str, str],
+    inline: bool,
 ) -> MapInfo:
-    """What a selected map is."""
+    """What a selected map is; `view` is how the model saw the picture or clip it is of."""
     affine = None
-    if not isinstance(item, TextItem) and KIND_AXES[selected.spec.kind][-2:] == ("row", "column"):
+    if view is not None and KIND_AXES[selected.spec.kind][-2:] == ("row", "column"):
         rows, columns = selected.values.shape[-2:]
-        affine = item.view.affine(rows=rows, columns=columns)
+        affine = view.affine(rows=rows, columns=columns)
     return MapInfo(
         name=selected.spec.name,
         kind=selected.spec.kind,
@@ -137,7 +144,18 @@ def _word(chosen: str | int | list[int]) -> str:
     return ",".join(map(str, chosen)) if isinstance(chosen, list) else str(chosen)
 
 
-def write_map(
+def write_numbers(selected: SelectedMap, view: Seen | None, labels: tuple[str, ...], format: str) -> Drawing:
+    """A selected map as `npy`, or as `json` with what it is."""
+    if format == "npy":
+        buffer = io.BytesIO()
+        np.save(buffer, selected.values, allow_pickle=False)
+        return Drawing(body=buffer.getvalue(), media_type="application/octet-stream")
+    info = map_info(selected, view, labels, links={}, inline=True)
+    body = info.model_dump_json(exclude={"links"}, exclude_none=True).encode()
+    return Drawing(body=body, media_type="application/json")
+
+
+def write_drawing(
     selected: SelectedMap,
     item: Item,
     labels: tuple[str, ...],
@@ -145,15 +163,7 @@ def write_map(
     drawing: RenderOptions,
     importance: Array | None,
 ) -> Drawing:
-    """A selected map as a file; raises UnknownOption where it cannot be drawn."""
-    if format == "npy":
-        buffer = io.BytesIO()
-        np.save(buffer, selected.values, allow_pickle=False)
-        return Drawing(body=buffer.getvalue(), media_type="application/octet-stream")
-    if format == "json":
-        info = map_info(selected, item, labels, links={}, inline=True)
-        body = info.model_dump_json(exclude={"links"}).encode()
-        return Drawing(body=body, media_type="application/json")
+    """A selected map drawn on its input; raises UnknownOption where more than the map's own axes is left."""
     if not selected.drawable:
         left = next(axis for axis in selected.axes if axis not in KIND_AXES[selected.spec.kind])
         raise UnknownOption(

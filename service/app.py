@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.metadata import version
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import InvalidInput, Overloaded, Problem
@@ -51,6 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(Exception, _unexpected)
     return app
 
@@ -106,6 +108,11 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(
         document, error.status_code, headers=error.headers, media_type="application/problem+json"
     )
+
+
+async def _left(request: Request, error: Exception) -> Response:
+    """A client that went away while it was sending: nobody reads this answer."""
+    return Response(status_code=HTTPStatus.BAD_REQUEST)
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

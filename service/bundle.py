@@ -12,14 +12,33 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 Family = Literal["text", "image", "video"]
 Kind = Literal["tokens", "token_matrix", "grid", "channels", "frames", "frame_matrix", "frame_grid"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+# What is left of each kind of map once layer, head and label are chosen.
+KIND_AXES: dict[Kind, tuple[str, ...]] = {
+    "tokens": ("token",),
+    "token_matrix": ("query_token", "key_token"),
+    "grid": ("row", "column"),
+    "channels": ("channel",),
+    "frames": ("frame",),
+    "frame_matrix": ("query_frame", "key_frame"),
+    "frame_grid": ("frame", "row", "column"),
+}
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -56,7 +75,7 @@ class PictureInput(Frozen):
     resize_to: int = Field(gt=0)
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
 
 class ImageInput(PictureInput):
@@ -105,6 +124,19 @@ class MapSpec(Frozen):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     fixed_range: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(self.outputs) != (len(self.layers) or 1) or len(set(self.outputs)) < len(self.outputs):
+            raise ValueError(f"map {self.name}: one output for each layer, or one for all")
+        if self.default_layer is not None and not 0 <= self.default_layer < len(self.layers):
+            raise ValueError(f"map {self.name}: default_layer {self.default_layer} is no layer")
+        if (self.heads is not None) != ("head" in self.axes):
+            raise ValueError(f"map {self.name}: heads, and an axis of that name, or neither")
+        kept = KIND_AXES[self.kind]
+        if self.axes not in [(*free, *kept) for free in ((), ("head",), ("label",), ("head", "label"))]:
+            raise ValueError(f"map {self.name}: axes {self.axes} do not end in {kept}, those of {self.kind}")
+        return self
 
     @staticmethod
     def path(name: str) -> str:
@@ -195,6 +227,15 @@ class Manifest(Frozen):
             if path.is_absolute() or ".." in path.parts or "\\" in name or name == MANIFEST:
                 raise ValueError(f"file {name!r} is not inside the bundle")
         return files
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.preprocessing.kind != self.family:
+            raise ValueError(f"preprocessing is for {self.preprocessing.kind}, the family is {self.family}")
+        names = [spec.name for spec in self.maps]
+        if len(set(names)) < len(names):
+            raise ValueError("two maps have one name")
+        return self
 
     def map(self, name: str) -> MapSpec | None:
         """The map of this name, if the model has it."""

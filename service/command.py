@@ -11,16 +11,16 @@ from service.inference import Inference
 from service.maps import Selection
 from service.predictor import Payload, Predictor
 from service.render import FORMATS, RenderOptions
-from service.schemas import Answer, PredictOptions
+from service.schemas import PredictOptions
 from service.settings import Settings
 
 
 async def predict_file(
     settings: Settings, file: Path, *, model: str | None, maps: Path | None
-) -> tuple[Answer, list[Path]]:
-    """The answer for one file, and the files of its maps in every format, written to the folder `maps`.
+) -> tuple[bytes, list[Path]]:
+    """The answer for one file as JSON, and its maps' files in every format, written to the folder `maps`.
 
-    Raises a Problem, BundleError or ProviderError.
+    Raises a Problem, BundleError, ProviderError or OSError.
     """
     inference = Inference(settings)
     inference.load()
@@ -30,8 +30,8 @@ async def predict_file(
     inference.start()
     try:
         names = tuple(spec.name for spec in manifest.maps) if maps is not None else ()
-        answer = await inference.predict(manifest.name, [payload], PredictOptions(maps=names))
-        written = [] if maps is None else await _write(inference, answer, predictor, maps)
+        key, answer = await inference.predict(manifest.name, [payload], PredictOptions(maps=names))
+        written = [] if maps is None else await _write(inference, key, predictor, maps)
     finally:
         await inference.close()
     return answer, written
@@ -64,12 +64,12 @@ def _family(payload: Payload) -> Family:
     return "image" if (sniff(payload.data) or "").startswith("image/") else "video"
 
 
-async def _write(inference: Inference, answer: Answer, predictor: Predictor, folder: Path) -> list[Path]:
+async def _write(inference: Inference, key: str, predictor: Predictor, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for spec in predictor.manifest.maps:
         for format in FORMATS[spec.kind]:
-            drawing = await inference.draw(answer.id, 0, spec.name, format, Selection(), RenderOptions())
+            drawing = await inference.draw(key, 0, spec.name, format, Selection(), RenderOptions())
             path = folder / f"{spec.name}.{format}"
             path.write_bytes(drawing.body)
             written.append(path)

@@ -9,22 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from numpy.typing import NDArray
-
-from service.answers import prediction, predictions_url, write_map
+from service.answers import prediction, predictions_url, write_drawing, write_numbers
+from service.bundle import Manifest, MapSpec
 from service.decode.item import Item
 from service.errors import NotFound
-from service.maps import AttentionMap, SelectedMap, Selection
-from service.predictor import Job, Outcome, Payload, Predictor
+from service.maps import Selection
+from service.predictor import Job, Payload, Predictor
 from service.registry import Registry
-from service.render import Drawing, RenderOptions
+from service.render import NUMBERS, Drawing, RenderOptions
 from service.scheduler import Done, Scheduler
 from service.schemas import Answer, PredictOptions, Timing
 from service.sessions import SessionPool
 from service.settings import Settings
 from service.store import Record, Store, StoredItem
 
-Array = NDArray[Any]
 Value = TypeVar("Value")
 
 
@@ -67,17 +65,26 @@ class Inference:
             batch_pixels=self.settings.batch_pixels,
         )
 
-    async def predict(self, name: str, payloads: Sequence[Payload], options: PredictOptions) -> Answer:
-        """Predictions and maps of several inputs, kept under the answer's id; raises a Problem."""
+    async def predict(
+        self, name: str, payloads: Sequence[Payload], options: PredictOptions
+    ) -> tuple[str, bytes]:
+        """Predictions and maps of several inputs: the id under which they are kept, and the answer as JSON.
+
+        Raises a Problem.
+        """
         started = time.perf_counter()
         predictor = self.registry.get(name)
         maps = predictor.check_maps(options.maps)
         target = None if options.target is None else predictor.target(options.target)
         selection = Selection(layers=options.layers, heads=options.heads, target=target)
-        items = await self._decode(predictor, payloads)
+        for spec in predictor.manifest.maps:
+            if spec.name in maps:
+                selection.check(spec)
+        items = await asyncio.gather(*(self._work(_decode, predictor, payload) for payload in payloads))
         decoded = time.perf_counter()
         done = await self.scheduler.submit(predictor, [Job(item=item, maps=maps) for item in items])
-        return self._answer(predictor, payloads, items, done, options, selection, (started, decoded))
+        seconds = (started, decoded)
+        return await self._work(self._answer, predictor, payloads, items, done, options, selection, seconds)
 
     def _answer(
         self,
@@ -87,10 +94,10 @@ class Inference:
         done: Sequence[Done],
         options: PredictOptions,
         selection: Selection,
-        times: tuple[float, float],
-    ) -> Answer:
-        key = Store.new_id()
-        outcomes: list[Outcome] = [one.result for one in done]
+        seconds: tuple[float, float],
+    ) -> tuple[str, bytes]:
+        """Say what was found and keep it. An answer that is larger than the store has no links."""
+        key, outcomes = Store.new_id(), [one.result for one in done]
         answer = Answer(
             id=key,
             model=predictor.manifest.name,
@@ -102,40 +109,29 @@ class Inference:
                 for index, (item, outcome) in enumerate(zip(items, outcomes, strict=True))
             ],
             timing=Timing(
-                total_ms=_milliseconds(time.perf_counter() - times[0]),
-                decode_ms=_milliseconds(times[1] - times[0]),
+                total_ms=_milliseconds(time.perf_counter() - seconds[0]),
+                decode_ms=_milliseconds(seconds[1] - seconds[0]),
                 queue_ms=_milliseconds(max(one.queue_seconds for one in done)),
                 run_ms=_milliseconds(max(one.run_seconds for one in done)),
                 maps_ms=_milliseconds(max(outcome.maps_seconds for outcome in outcomes)),
             ),
         )
         stored = tuple(
-            StoredItem(payload=payload, predicted=int(outcome.logits.argmax()), maps=outcome.maps)
-            for payload, outcome in zip(payloads, outcomes, strict=True)
+            StoredItem(
+                payload=payload,
+                view=item.view,
+                predicted=int(outcome.logits.argmax()),
+                maps=outcome.maps,
+            )
+            for payload, item, outcome in zip(payloads, items, outcomes, strict=True)
         )
         sent = answer.model_dump_json(exclude_none=True).encode()
-        self.store.put(key, Record(predictor=predictor, items=stored, answer=sent))
-        return answer
-
-    async def select(self, key: str, index: int, name: str, selection: Selection) -> SelectedMap:
-        """What a selection leaves of one map of a kept input; raises a Problem."""
-        record = self.store.get(key)
-        if record.predictor.manifest.map(name) is None:
-            have = ", ".join(spec.name for spec in record.predictor.manifest.maps)
-            raise NotFound(f"the model has no map {name!r}; it has {have}", field="map")
-        item = record.item(index)
-        found = item.maps.get(name) or await self._make(key, index, record.predictor, item.payload, name)
-        return found.select(selection, predicted=item.predicted)
-
-    async def _make(
-        self, key: str, index: int, predictor: Predictor, payload: Payload, name: str
-    ) -> AttentionMap:
-        """A map that no request asked for yet: the input is run again, through the scheduler."""
-        (item,) = await self._decode(predictor, [payload])
-        (done,) = await self.scheduler.submit(predictor, [Job(item=item, maps=frozenset([name]))])
-        maps: dict[str, AttentionMap] = done.result.maps
-        self.store.add_maps(key, index, maps)
-        return maps[name]
+        if not self.store.put(key, Record(predictor=predictor, items=stored, answer=sent)):
+            for one in answer.predictions:
+                for found in one.maps:
+                    found.links = {}
+            sent = answer.model_dump_json(exclude_none=True).encode()
+        return key, sent
 
     async def draw(
         self,
@@ -146,29 +142,50 @@ class Inference:
         selection: Selection,
         drawing: RenderOptions,
     ) -> Drawing:
-        """One map of a kept input as a file; raises a Problem."""
+        """One map of a kept input as a file; raises a Problem.
+
+        A map that no request asked for yet is made by running the input again, through the scheduler.
+        """
         record = self.store.get(key)
-        selected = await self.select(key, index, name, selection)
-        (item,) = await self._decode(record.predictor, [record.item(index).payload])
+        stored, predictor = record.item(index), record.predictor
+        spec = predictor.manifest.map(name)
+        if spec is None:
+            have = ", ".join(spec.name for spec in predictor.manifest.maps)
+            raise NotFound(f"the model has no map {name!r}; it has {have}", field="map")
+        pictured = format not in NUMBERS
+        beside = frame_map(predictor.manifest) if pictured and spec.kind == "frame_grid" else None
+        missing = {one.name for one in (spec, beside) if one is not None} - set(stored.maps)
+        item = await self._work(predictor.decode, stored.payload) if missing or pictured else None
+        if missing:
+            assert item is not None
+            job = Job(item=item.without_original(), maps=frozenset(missing))
+            (done,) = await self.scheduler.submit(predictor, [job])
+            self.store.add_maps(key, index, done.result.maps)
+            stored = stored.with_maps(done.result.maps)
+        selected = stored.maps[name].select(selection, predicted=stored.predicted)
+        if item is None or not pictured:
+            return await self._work(write_numbers, selected, stored.view, predictor.manifest.labels, format)
         importance = None
-        if selected.spec.kind == "frame_grid":
-            importance = await self._importance(key, index, record.predictor)
-        labels = record.predictor.manifest.labels
-        return await self._work(write_map, selected, item, labels, format, drawing, importance)
-
-    async def _importance(self, key: str, index: int, predictor: Predictor) -> Array | None:
-        """What is drawn beside a clip's map: the frames' importance, where the model has it."""
-        for spec in predictor.manifest.maps:
-            if spec.kind == "frames":
-                return (await self.select(key, index, spec.name, Selection())).values
-        return None
-
-    async def _decode(self, predictor: Predictor, payloads: Sequence[Payload]) -> list[Item]:
-        return list(await asyncio.gather(*(self._work(predictor.decode, payload) for payload in payloads)))
+        if beside is not None:
+            shown = stored.maps[beside.name].select(Selection(), predicted=stored.predicted)
+            importance = shown.values
+        return await self._work(
+            write_drawing, selected, item, predictor.manifest.labels, format, drawing, importance
+        )
 
     async def _work(self, function: Callable[..., Value], *args: Any) -> Value:
         """Run something slow in a decoding thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+
+
+def _decode(predictor: Predictor, payload: Payload) -> Item:
+    """An input for a run: of a picture or clip, what is drawn on is decoded again when it is drawn on."""
+    return predictor.decode(payload).without_original()
+
+
+def frame_map(manifest: Manifest) -> MapSpec | None:
+    """The map that says what each frame of a clip weighs, if the model has one."""
+    return next((spec for spec in manifest.maps if spec.kind == "frames"), None)
 
 
 def _milliseconds(seconds: float) -> float:

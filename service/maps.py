@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import Kind, MapSpec
+from service.bundle import KIND_AXES, MapSpec
 from service.errors import UnknownOption
 
 Array = NDArray[Any]
@@ -18,17 +18,6 @@ Layers = Literal["all"] | int | tuple[int, ...]
 Heads = Literal["all", "mean", "max", "min"] | int | tuple[int, ...]
 
 FUSES: dict[str, Callable[..., Array]] = {"mean": np.mean, "max": np.max, "min": np.min}
-
-# What is left of each kind once layer, head and label are chosen.
-KIND_AXES: dict[Kind, tuple[str, ...]] = {
-    "tokens": ("token",),
-    "token_matrix": ("query_token", "key_token"),
-    "grid": ("row", "column"),
-    "channels": ("channel",),
-    "frames": ("frame",),
-    "frame_matrix": ("query_frame", "key_frame"),
-    "frame_grid": ("frame", "row", "column"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +31,13 @@ class Selection:
     layers: Layers | None = None
     heads: Heads | None = None
     target: int | None = None
+
+    def check(self, spec: MapSpec) -> None:
+        """Raise UnknownOption for a layer or head that this map does not have."""
+        if self.layers is not None and spec.layers:
+            check_indices("layers", self.layers, len(spec.layers), spec.name)
+        if self.heads is not None and spec.heads is not None:
+            check_indices("heads", self.heads, spec.heads, spec.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +130,11 @@ def check_indices(field: str, chosen: str | int | Sequence[int], count: int, nam
     """Non-negative indices for those chosen, all of them for a word; raises UnknownOption."""
     if isinstance(chosen, str):
         return list(range(count))
-    indices = [chosen] if isinstance(chosen, int) else chosen
-    return [check_index(field, index, count, name) for index in indices]
+    given = [chosen] if isinstance(chosen, int) else chosen
+    indices = [check_index(field, index, count, name) for index in given]
+    if len(set(indices)) < len(indices):
+        raise UnknownOption(f"{field}: each index once", field=field, limit=count)
+    return indices
 
 
 def check_index(field: str, index: int, count: int, name: str) -> int:

@@ -25,6 +25,7 @@ from service.bundle import (
 from service.decode.image import ImageDecoder
 from service.decode.item import Item
 from service.decode.limits import Limits
+from service.decode.media import declared_type
 from service.decode.text import TextDecoder
 from service.decode.video import VideoDecoder
 from service.errors import InvalidInput, UnknownOption, UnsupportedMedia
@@ -33,7 +34,6 @@ from service.sessions import Program, Rows, SessionPool
 
 Array = NDArray[Any]
 OUTPUT = "logits"
-UNDECLARED = ("", "application/octet-stream")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,14 +148,22 @@ class Predictor:
         return decoder.decode(data, content_type=payload.content_type)
 
     def warm_up(self) -> None:
-        """Run the model and every map once; raises BundleError where logits and labels do not match."""
+        """Run the model and every map once; raises BundleError where the manifest says otherwise."""
         (outcome,) = self.run([Job(item=self._decoder.blank(), maps=frozenset(self._programs))])
         labels = len(self.manifest.labels)
         if outcome.logits.shape != (labels,):
             raise BundleError(f"the graph gives {outcome.logits.size} logits for {labels} labels")
+        for name, found in outcome.maps.items():
+            sizes = {"head": found.spec.heads, "label": labels}
+            for layer in found.layers:
+                axes = dict(zip(found.spec.axes, layer.shape, strict=False))
+                if layer.ndim != len(found.spec.axes) or any(
+                    axes[axis] != size for axis, size in sizes.items() if axis in axes
+                ):
+                    raise BundleError(f"map {name} has the shape {layer.shape} for axes {found.spec.axes}")
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Run a batch; only rows whose jobs ask for a map go into its program."""
+        """Run a batch; a map's program gets the smallest stretch of rows that holds all who ask for it."""
         order = sorted(range(len(jobs)), key=lambda index: sorted(jobs[index].maps))
         batch = [jobs[index] for index in order]
         feeds = self._stack([job.item for job in batch])
@@ -234,8 +242,8 @@ def _text(payload: Payload, model: str) -> str:
     """A payload as text; raises InvalidInput and UnsupportedMedia."""
     if isinstance(payload.data, str):
         return payload.data
-    declared = payload.content_type or ""
-    if declared not in UNDECLARED and not declared.startswith("text/"):
+    declared = declared_type(payload.content_type)
+    if declared is not None and not declared.startswith("text/"):
         raise UnsupportedMedia(f"model {model} takes text, not {declared[:80]!r}", field="content-type")
     try:
         return payload.data.decode()

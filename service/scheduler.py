@@ -109,15 +109,20 @@ class Scheduler:
                 entry.future.cancel()
 
     async def _work(self) -> None:
-        while True:
-            async with self._waiting:
-                await self._waiting.wait_for(lambda: self._queues or self._closing)
-                if not self._queues:
-                    return
-                runner = next(iter(self._queues))
-                batch = self._take(runner)
-            if batch:
-                await self._run(runner, batch)
+        while await self._turn():
+            pass
+
+    async def _turn(self) -> bool:
+        """Wait for a batch and run it; False when there will be none. Nothing of it outlives the turn."""
+        async with self._waiting:
+            await self._waiting.wait_for(lambda: self._queues or self._closing)
+            if not self._queues:
+                return False
+            runner = next(iter(self._queues))
+            batch = self._take(runner)
+        if batch:
+            await self._run(runner, batch)
+        return True
 
     def _take(self, runner: Runner) -> list[_Entry]:
         """The oldest job of this runner and those that fit beside it; the runner goes to the back."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from service.bundle import Card, Family, ImageInput, Kind, MapSpec, Parity, TextInput, VideoInput
 
@@ -12,6 +12,11 @@ from service.bundle import Card, Family, ImageInput, Kind, MapSpec, Parity, Text
 def _words(value: Any) -> Any:
     """A comma-separated string as a list."""
     return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+def _once(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names without those that repeat."""
+    return tuple(dict.fromkeys(names))
 
 
 def _indices(value: Any) -> Any:
@@ -37,7 +42,7 @@ class PredictOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     top_k: int = Field(5, ge=1, le=1000, description="How many labels to list, best first.")
-    maps: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(
+    maps: Annotated[tuple[str, ...], BeforeValidator(_words), AfterValidator(_once)] = Field(
         (), max_length=32, description="Maps to make, by name. Others can be fetched later."
     )
     layers: LayersOption | None = Field(
@@ -106,11 +111,11 @@ class MapInfo(BaseModel):
     layers: str | int | list[int] = Field(
         description="Layers the numbers cover; all: over all layers at once."
     )
-    heads: str | int | list[int] | None
-    target: str | None = Field(description="The label the map is for, where it has one per label.")
+    heads: str | int | list[int] | None = None
+    target: str | None = Field(None, description="The label the map is for, where it has one per label.")
     range: tuple[float, float] = Field(description="Smallest and largest number, before any scaling.")
     affine: list[list[float]] | None = Field(
-        description="2x3 matrix from original pixel (x, y, 1) to (column, row), for maps over places."
+        None, description="2x3 matrix from original pixel (x, y, 1) to (column, row), for maps over places."
     )
     values: Any = Field(None, description="The numbers, nested along `axes`; with inline alone.")
     links: dict[str, str] = Field(description="Where to fetch the map, by format.")
@@ -193,6 +198,7 @@ class ProblemDocument(BaseModel):
 
 
 def map_summary(spec: MapSpec, formats: tuple[str, ...]) -> MapSummary:
+    """What is said of a map before anything was asked of it."""
     return MapSummary(
         name=spec.name,
         kind=spec.kind,

@@ -26,8 +26,8 @@ LOG_ERRORS = 3
 
 # What the arithmetic of shapes is made of.
 SHAPE_OPERATORS = {
-    *("Add", "Cast", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Gather", "Identity", "Mul"),
-    *("Range", "ReduceProd", "Reshape", "Shape", "Size", "Slice", "Squeeze", "Sub", "Unsqueeze", "Where"),
+    *("Cast", "Concat", "Constant", "Equal", "Gather", "Range", "Reshape", "Shape", "Slice", "Squeeze"),
+    "Unsqueeze",
 }
 
 
@@ -99,7 +99,7 @@ class Rows:
 class Program:
     """One graph in one session; `run` may be called from several threads at once."""
 
-    def __init__(self, session: Any, kind: str, index: int) -> None:
+    def __init__(self, *, session: Any, kind: str, index: int) -> None:
         self._session = session
         self._device = (kind, index)
         self.inputs: tuple[str, ...] = tuple(node.name for node in session.get_inputs())
@@ -148,7 +148,7 @@ class SessionPool:
             str(path), self._options(), providers=[(PROVIDERS[self.kind], self._provider_options())]
         )
         check_placement(session, PROVIDERS[self.kind], path.name)
-        return Program(session, self.kind, self.index)
+        return Program(session=session, kind=self.kind, index=self.index)
 
     def _options(self) -> Any:
         options = onnxruntime.SessionOptions()

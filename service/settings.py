@@ -24,10 +24,7 @@ class Settings(BaseSettings):
     models: Path = Field(DEMO, description="Model repository: NAME/VERSION/ folders.")
     device: str = Field("cpu", pattern=r"^(cpu|cuda:\d+)$", description="Where models run: cpu or cuda:N.")
     slots: int = Field(
-        default_factory=lambda: os.cpu_count() or 1,
-        ge=1,
-        le=256,
-        description="Concurrent runs on the device.",
+        0, ge=0, le=256, description="Concurrent runs; 0 is one for each core on a CPU and two on a GPU."
     )
     gpu_memory_mib: int = Field(0, ge=0, description="Limit of the GPU memory arena in MiB; 0 is no limit.")
     batch_tokens: int = Field(512, ge=1, description="Padded tokens in one batch of texts.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from cachetools import TLRUCache
 from ulid import ULID
 
+from service.decode.view import View
 from service.errors import Expired, NotFound
 from service.maps import AttentionMap
 from service.predictor import Payload, Predictor
@@ -19,9 +21,13 @@ RECORD_BYTES = 1024  # what a record costs beside its payloads, maps and answer
 
 @dataclass(frozen=True, kw_only=True)
 class StoredItem:
-    """One input with the maps made so far; `predicted` is the index of its best label."""
+    """One input with the maps made so far; `predicted` is the index of its best label.
+
+    `view` is how the model saw it, where it was a picture or clip.
+    """
 
     payload: Payload
+    view: View | None
     predicted: int
     maps: Mapping[str, AttentionMap]
 
@@ -30,6 +36,7 @@ class StoredItem:
         return self.payload.nbytes + sum(found.nbytes for found in self.maps.values())
 
     def with_maps(self, maps: Mapping[str, AttentionMap]) -> StoredItem:
+        """The same with further maps."""
         return replace(self, maps={**self.maps, **maps})
 
 
@@ -71,8 +78,12 @@ class Store:
 
     @staticmethod
     def new_id() -> str:
-        """An id nobody can guess: a ULID, 48 bits of time and 80 of chance."""
-        return str(ULID())
+        """An id nobody can guess: a ULID, 48 bits of milliseconds and 80 of chance.
+
+        Made by hand, since the library counts up within a millisecond: neighbours could be guessed.
+        """
+        milliseconds = time.time_ns() // 1_000_000
+        return str(ULID(milliseconds.to_bytes(6, "big") + secrets.token_bytes(10)))
 
     def put(self, key: str, record: Record) -> bool:
         """Keep a record; False where it alone is larger than the store."""

@@ -25,11 +25,13 @@ class Checkpoint:
     """A model ready for export and what has to be known to serve it.
 
     `preprocessing` says how raw input becomes the model's, in the words of the bundle's input schema;
-    `weights` is the file that was read.
+    `weights` is the file that was read,
+    `source` what it is called where it comes from, `name` what it is to be served as.
     """
 
     model: nn.Module
     family: Family
+    source: str
     name: str
     version: str
     description: str
@@ -99,6 +101,7 @@ def load(folder: Path) -> Checkpoint:
     return Checkpoint(
         model=model,
         family=family,
+        source=document["name"],
         name=document["name"],
         version=document["version"],
         description=document["description"],

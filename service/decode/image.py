@@ -63,9 +63,7 @@ class ImageDecoder:
         with self._open(data, media) as image:
             width, height = image.size
             self._limits.hold("max_pixels", width * height, field=FIELD, what=f"pixels ({width}x{height})")
-            _load(image)
-            upright = _rgb(_upright(image))
-        return self._item(upright, media)
+            return self._item(_pixels(image), media)
 
     def blank(self) -> ImageItem:
         """A black picture, for warming up."""
@@ -92,9 +90,11 @@ class ImageDecoder:
             raise Undecodable(f"the {media} header cannot be read", field=FIELD) from error
 
 
-def _load(image: ImageFile.ImageFile) -> None:
+def _pixels(image: ImageFile.ImageFile) -> Image.Image:
+    """Decoded, upright and in RGB; a palette that is not there shows only when colours are asked of it."""
     try:
         image.load()
+        return _rgb(_upright(image))
     except Exception as error:  # as above
         raise Undecodable("the picture is damaged or cut off", field=FIELD) from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from service.decode.view import View
 
 Array = NDArray[Any]
+NOTHING = np.empty(0, np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +29,16 @@ class TextItem:
     truncated: bool
     dropped_tokens: int
 
+    view = None
+
     @property
     def cost(self) -> int:
         """Tokens."""
         return len(self.tokens)
+
+    def without_original(self) -> TextItem:
+        """The same: a text is small."""
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +54,10 @@ class ImageItem:
     def cost(self) -> int:
         """Pixels that enter the model."""
         return self.view.model_width * self.view.model_height
+
+    def without_original(self) -> ImageItem:
+        """The same without the picture itself, which is needed for drawing alone."""
+        return replace(self, original=NOTHING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +80,10 @@ class VideoItem:
     def cost(self) -> int:
         """Pixels that enter the model."""
         return len(self.indices) * self.view.model_width * self.view.model_height
+
+    def without_original(self) -> VideoItem:
+        """The same without the frames themselves, which are needed for drawing alone."""
+        return replace(self, original=NOTHING)
 
 
 Item = TextItem | ImageItem | VideoItem

@@ -69,10 +69,20 @@ def _brand(data: bytes) -> str | None:
     return None
 
 
+def declared_type(declared: str | None) -> str | None:
+    """What a client says the bytes are, without parameters; None where it says nothing.
+
+    `curl --data-binary` says that whatever it sends is a form.
+    """
+    said = (declared or "").partition(";")[0].strip().lower()
+    nothing = ("", "application/octet-stream", "application/x-www-form-urlencoded")
+    return None if said in nothing else said
+
+
 def check_declared(declared: str | None, actual: str) -> None:
     """Raise UnsupportedMedia if a declared media type is not what the bytes are."""
-    said = (declared or "").partition(";")[0].strip().lower()
-    if said in ("", "application/octet-stream"):
+    said = declared_type(declared)
+    if said is None:
         return
     if _ALIASES.get(said, said) != _ALIASES.get(actual, actual):
         raise UnsupportedMedia(f"declared as {said[:80]!r}, but the bytes are {actual}", field="content-type")

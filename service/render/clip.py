@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from service.decode.item import VideoItem
+from service.errors import InvalidInput
 from service.render.legend import NARROWEST, beneath, legend, padding, row_height, type_size
 from service.render.lettering import measure, write
 from service.render.options import RenderOptions
@@ -23,6 +24,7 @@ from service.render.theme import Theme, picture_theme
 ANIMATED_SIZE = 640
 TILE_SIZE = 256
 STRIP_WIDTH = 1280
+MOST_PIXELS = 16 * 1024**2  # of all frames of one drawing
 SHOWN = (100, 1000)  # milliseconds: slower clips are not waited for, faster ones could not be followed
 UNTIMED = 400
 
@@ -44,6 +46,7 @@ class Clip:
     def picture(self, frame: int, default_size: int) -> Image.Image:
         """The map of one frame on that frame."""
         view = self.item.view
+        drawn = fit(view.width, view.height, self.options.size, default=default_size)
         return overlay(
             self.item.original[frame],
             view,
@@ -51,8 +54,21 @@ class Clip:
             colormap=self.options.colormap,
             alpha=self.options.alpha,
             smooth=self.options.smooth,
-            drawn=fit(view.width, view.height, self.options.size, default=default_size),
+            drawn=drawn,
         )
+
+    def all_pictures(self, default_size: int) -> list[Image.Image]:
+        """The maps of all frames; raises InvalidInput where they would be more pixels than MOST_PIXELS."""
+        view, count = self.item.view, len(self.item.original)
+        width, height = fit(view.width, view.height, self.options.size, default=default_size)
+        if count * width * height > MOST_PIXELS:
+            raise InvalidInput(
+                f"{count} frames of {width}x{height} are more than {MOST_PIXELS} pixels: ask for one frame, "
+                "or a smaller size",
+                field="size",
+                limit=MOST_PIXELS,
+            )
+        return [self.picture(frame, default_size) for frame in range(count)]
 
     def legend(self, width: int) -> Image.Image:
         return legend(
@@ -75,7 +91,7 @@ def still(clip: Clip, frame: int) -> Image.Image:
 
 def frames(clip: Clip) -> tuple[list[Image.Image], list[int]]:
     """All frames like `still`, and how many milliseconds each is to be seen."""
-    pictures = [clip.picture(frame, ANIMATED_SIZE) for frame in range(len(clip.item.original))]
+    pictures = clip.all_pictures(ANIMATED_SIZE)
     width = pictures[0].width
     below = clip.legend(width)
     stills = [
@@ -96,7 +112,7 @@ def durations(timestamps: Sequence[float]) -> list[int]:
 
 def contact_strip(clip: Clip) -> Image.Image:
     """All frames side by side in rows, each with its time and its bar, and one legend."""
-    pictures = [clip.picture(frame, TILE_SIZE) for frame in range(len(clip.item.original))]
+    pictures = clip.all_pictures(TILE_SIZE)
     width, height = pictures[0].size
     size = type_size(width)
     gap = max(4, size // 2)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.bundle import Kind
+from service.bundle import KIND_AXES, Kind
 from service.decode.item import Item, TextItem, VideoItem
 from service.errors import UnknownOption
 from service.render import encode
@@ -43,15 +43,6 @@ MEDIA_TYPES = {
     "svg": "image/svg+xml",
     "png": "image/png",
     "webp": "image/webp",
-}
-DIMENSIONS: dict[Kind, int] = {
-    "tokens": 1,
-    "token_matrix": 2,
-    "grid": 2,
-    "channels": 1,
-    "frames": 1,
-    "frame_matrix": 2,
-    "frame_grid": 3,
 }
 
 
@@ -90,7 +81,7 @@ def render(
         raise UnknownOption(f"a map of kind {kind} comes as {known}, not {format!r}", field="format")
     if format in NUMBERS:
         raise ValueError(f"{format} is not drawn")
-    if np.ndim(values) != DIMENSIONS[kind] or (
+    if np.ndim(values) != len(KIND_AXES[kind]) or (
         kind.endswith("_matrix") and np.shape(values)[0] != np.shape(values)[1]
     ):
         raise ValueError(f"a map of kind {kind} cannot have the shape {np.shape(values)}")

@@ -20,7 +20,6 @@ from service.schemas import PredictOptions
 
 Options = TypeVar("Options", bound=BaseModel)
 
-UNDECLARED = ("", "application/x-www-form-urlencoded")  # the latter is what curl says of any raw body
 FIELD_BYTES = 1024**2  # the largest multipart field that is no file
 OPTION_FIELDS = 16  # multipart fields beside the texts
 EXCEEDED = {"Too many files": "max_files", "Too many fields": "max_fields", "Part exceeded": "max_part_size"}
@@ -75,8 +74,7 @@ async def read_body(request: Request, *, max_items: int) -> tuple[list[Payload],
     elif content_type == "multipart/form-data":
         payloads, given = await _from_multipart(request, max_items)
     else:
-        declared = None if content_type in UNDECLARED else content_type
-        payloads, given = [Payload(data=await request.body(), content_type=declared)], {}
+        payloads, given = [Payload(data=await request.body(), content_type=content_type)], {}
     if len(payloads) > max_items:
         raise TooLarge(f"{len(payloads)} inputs in one request", field="items", limit=max_items)
     return payloads, parse_options(PredictOptions, query | given)
@@ -148,6 +146,8 @@ async def _form(request: Request, max_items: int) -> AsyncIterator[FormData]:
     parser = FormParser(request.headers, request.stream(), **limits)
     try:
         form = await parser.parse()
+    except UnicodeError:  # the client's own idea of a charset
+        raise InvalidInput("the form's charset is not that of its fields", field="body") from None
     except MultiPartException as error:
         # The parser says which limit it was in words alone.
         for start, name in EXCEEDED.items():

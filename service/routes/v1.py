@@ -49,12 +49,7 @@ PREDICT_BODY: dict[str, Any] = {
                                 {"type": "array", "items": {"type": "string"}, "minItems": 1},
                             ]
                         },
-                        "top_k": {"type": "integer", "default": 5},
-                        "maps": {"type": "array", "items": {"type": "string"}},
-                        "layers": {"description": "An index, a list of indices, or all."},
-                        "heads": {"description": "An index, a list of indices, all, mean, max or min."},
-                        "target": {"description": "A label, by name or index."},
-                        "inline": {"type": "boolean", "default": False},
+                        **PredictOptions.model_json_schema()["properties"],
                     },
                 }
             },
@@ -169,13 +164,14 @@ def model(request: Request, name: str) -> ModelInfo:
     "/models/{name}/predict",
     summary="Predictions with attention maps",
     openapi_extra={**PREDICT_BODY, "parameters": query_parameters(PredictOptions)},
-    response_model_exclude_none=True,
+    response_model=Answer,
 )
-async def predict(request: Request, name: str) -> Answer:
+async def predict(request: Request, name: str) -> Response:
     found = inference(request)
     found.registry.get(name)  # an unknown model is said before the body is read
     payloads, options = await read_body(request, max_items=found.settings.max_items)
-    return await found.predict(name, payloads, options)
+    _, answer = await found.predict(name, payloads, options)
+    return Response(answer, media_type="application/json")
 
 
 @router.get(

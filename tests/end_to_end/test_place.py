@@ -96,6 +96,7 @@ def address(serve, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         checkpoint = Checkpoint(
             model=Brightness().eval(),
             family="image",
+            source=name,
             name=name,
             version="1",
             description="As hot as the picture is bright.",

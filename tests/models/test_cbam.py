@@ -132,7 +132,7 @@ def test_resnet_50_has_the_parameters_and_names_of_the_original() -> None:
 
 def test_channel_gate_is_the_formula_of_the_paper() -> None:
     torch.manual_seed(0)
-    gate = ChannelGate(8, 4)
+    gate = ChannelGate(channels=8, reduction=4)
     x = torch.randn(2, 8, 3, 5)
     w0, b0, w1, b1 = (p.detach().double().numpy() for p in gate.mlp.parameters())
     planes = x.double().numpy()
@@ -289,5 +289,5 @@ def test_a_prediction_does_not_depend_on_its_batch() -> None:
 
 
 def test_narrow_networks_keep_one_hidden_unit() -> None:
-    assert isinstance(ChannelGate(8, 16).mlp[0], nn.Linear)
-    assert ChannelGate(8, 16).mlp[0].out_features == 1
+    assert isinstance(ChannelGate(channels=8, reduction=16).mlp[0], nn.Linear)
+    assert ChannelGate(channels=8, reduction=16).mlp[0].out_features == 1

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import time
+import zlib
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -533,3 +536,68 @@ def test_a_form_cut_off_in_its_second_part(client: TestClient, refused: Refused)
 
 def test_options_are_gathered_by_name() -> None:
     assert gathered([("a", "1"), ("b", "2"), ("a", "3")]) == {"a": ["1", "3"], "b": "2"}
+
+
+# What once gave a 500, or more than was asked for
+
+
+def palette_png(**chunks: bytes) -> bytes:
+    """A picture of 4x4 palette indices whose palette is as the chunks say."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 8, 3, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(b"\x00\x01\x02\x03\x04" * 4))
+    extra = b"".join(chunk(name.encode(), data) for name, data in chunks.items())
+    return b"\x89PNG\r\n\x1a\n" + header + extra + pixels + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("chunks", [{}, {"PLTE": b"\x00\x10\x20" * 5, "tRNS": bytes(300)}])
+def test_a_palette_that_is_missing_or_odd(
+    client: TestClient, refused: Refused, chunks: dict[str, bytes]
+) -> None:
+    refused(send(client, IMAGE, palette_png(**chunks), "image/png"), 422, field="image")
+
+
+@pytest.mark.parametrize("charset", ["punycode", "undefined"])
+def test_a_form_in_a_charset_of_the_clients_own(client: TestClient, refused: Refused, charset: str) -> None:
+    content = b'--B\r\ncontent-disposition: form-data; name="text"\r\n\r\n\xff\xfe\r\n--B--\r\n'
+    refused(
+        send(client, TEXT, content, f"multipart/form-data; boundary=B; charset={charset}"), 400, field="body"
+    )
+
+
+def test_an_index_that_is_given_twice(client: TestClient, refused: Refused) -> None:
+    refused(send_json(client, text="a", maps="cls", layers=[0, 0]), 400, field="layers", limit=2)
+    refused(send_json(client, text="a", maps="cls", heads=[1, -3]), 400, field="heads", limit=4)
+
+
+def test_a_map_that_is_named_twice_is_made_once(client: TestClient) -> None:
+    answer = client.post(TEXT, json={"text": "a", "maps": ["cls"] * 9}).json()
+    assert len(answer["predictions"][0]["maps"]) == 1
+
+
+def test_layers_are_checked_before_anything_runs(
+    client: TestClient, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[object] = []
+    with monkeypatch.context() as patch:
+        patch.setattr("service.predictor.Predictor.run", lambda *args: runs.append(args))
+        reply = client.post(TEXT, json={"text": "a", "maps": ["cls"], "layers": 9})
+    assert (reply.status_code, reply.json()["field"], runs) == (400, "layers", [])
+
+
+def test_an_answer_too_large_to_be_kept_has_no_links(text_repository: Path) -> None:
+    settings = Settings(models=text_repository, device="cpu", slots=1, store_bytes=2000)
+    with TestClient(create_app(settings)) as client:
+        answer = client.post(TEXT, json={"text": "a" * 30, "maps": ["cls"], "inline": True}).json()
+        assert answer["predictions"][0]["maps"][0]["links"] == {}
+        assert client.get(f"/v1/predictions/{answer['id']}").status_code == 410
+
+
+def test_an_animation_of_too_many_pixels(client: TestClient, refused: Refused, clip: bytes) -> None:
+    answer = client.post(VIDEO, content=clip, headers={"content-type": "video/mp4"}).json()
+    url = f"/v1/predictions/{answer['id']}/0/maps/rollout.webp"
+    client.get(url)  # the map is made and kept
+    refused(lambda: client.get(url, params={"size": 4096}), 400, field="size", limit=16 * 1024**2)

@@ -146,3 +146,34 @@ def test_a_manifest_that_is_none_is_refused(folder: Path, content: bytes) -> Non
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"manifest.json cannot be read: No such file"):
         read(tmp_path)
+
+
+def map_with(folder: Path, **fields: Any) -> list[dict[str, Any]]:
+    """The manifest's maps, the first of them changed."""
+    first, *others = json.loads((folder / "manifest.json").read_text())["maps"]
+    return [first | fields, *others]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"heads": None},
+        {"axes": ["token"]},
+        {"axes": ["head", "frame", "token"]},
+        {"kind": "grid"},
+        {"default_layer": 9},
+        {"layers": ["layers.0"]},
+        {"outputs": ["cls.layers.0", "cls.layers.0"]},
+        {"name": "rollout"},
+    ],
+)
+def test_a_map_that_contradicts_itself_is_refused(folder: Path, fields: dict[str, Any]) -> None:
+    change(folder, maps=map_with(folder, **fields))
+    with pytest.raises(BundleError, match="map"):
+        read(folder)
+
+
+def test_preprocessing_of_another_family_is_refused(folder: Path) -> None:
+    change(folder, family="video")
+    with pytest.raises(BundleError, match="the family is video"):
+        read(folder)

@@ -26,7 +26,7 @@ def spec(
         default_layer=default,
         heads=HEADS if "head" in axes else None,
         inputs=(),
-        outputs=(),
+        outputs=tuple(f"m.{index}" for index in range(layers or 1)),
     )
 
 

@@ -26,7 +26,13 @@ def test_defaults_serve_the_built_in_models_on_this_machine_alone() -> None:
         DEMO,
         "cpu",
     )
-    assert settings.slots >= 1
+
+
+def test_a_cpu_has_a_slot_for_each_core_it_may_use_and_a_gpu_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 3, 5})
+    assert Settings().concurrent_runs == 3
+    assert Settings(device="cuda:0").concurrent_runs == 2
+    assert Settings(slots=7).concurrent_runs == 7
 
 
 def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -57,7 +63,7 @@ def test_nothing_is_read_before_settings_are_made(monkeypatch: pytest.MonkeyPatc
         ("device", "gpu"),
         ("device", "cuda"),
         ("device", "cuda:x"),
-        ("slots", "0"),
+        ("slots", "-1"),
         ("max_pixels", "-1"),
         ("max_clip_seconds", "nan"),
         ("store_bytes", "1 GB"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import cast
 
 import numpy as np
@@ -23,7 +24,7 @@ SPEC = MapSpec(
     default_layer=None,
     heads=None,
     inputs=(),
-    outputs=(),
+    outputs=("cls",),
 )
 PREDICTOR = cast("Predictor", object())
 
@@ -49,8 +50,8 @@ def attention_map(nbytes: int) -> AttentionMap:
 def record(nbytes: int = 10_000, items: int = 1) -> Record:
     """A record that takes so many bytes."""
     rest = nbytes - RECORD_BYTES
-    first = StoredItem(payload=Payload(data=b"x" * rest), predicted=0, maps={})
-    empty = StoredItem(payload=Payload(data=b""), predicted=0, maps={})
+    first = StoredItem(payload=Payload(data=b"x" * rest), view=None, predicted=0, maps={})
+    empty = StoredItem(payload=Payload(data=b""), view=None, predicted=0, maps={})
     return Record(predictor=PREDICTOR, items=(first, *[empty] * (items - 1)), answer=b"")
 
 
@@ -85,8 +86,8 @@ def test_the_least_recently_used_leaves_where_bytes_run_short(store: Store, cloc
 
 def test_bytes_are_those_of_inputs_maps_and_the_answer() -> None:
     maps = {"cls": attention_map(400), "rollout": attention_map(800)}
-    item = StoredItem(payload=Payload(data=b"x" * 50), predicted=0, maps=maps)
-    text = StoredItem(payload=Payload(data="abc"), predicted=0, maps={})
+    item = StoredItem(payload=Payload(data=b"x" * 50), view=None, predicted=0, maps=maps)
+    text = StoredItem(payload=Payload(data="abc"), view=None, predicted=0, maps={})
     kept = Record(predictor=PREDICTOR, items=(item, text), answer=b"y" * 7000)
     assert kept.nbytes == RECORD_BYTES + 50 + 400 + 800 + 3 * 4 + 7000
 
@@ -155,3 +156,10 @@ def test_an_item_that_is_not_there_is_not_found(index: int) -> None:
     with pytest.raises(NotFound, match="2 items") as caught:
         kept.item(index)
     assert caught.value.field == "item"
+
+
+def test_ids_of_one_moment_are_no_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who knows one prediction's id must not be able to count up to the next one's."""
+    monkeypatch.setattr("time.time_ns", lambda: 1_700_000_000_000_000_000)
+    chance = [int.from_bytes(ULID.from_str(Store.new_id()).bytes[6:], "big") for _ in range(50)]
+    assert min(abs(one - other) for one, other in itertools.combinations(chance, 2)) > 2**40
