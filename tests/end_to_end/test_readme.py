@@ -17,6 +17,8 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PRINTED = "http://127.0.0.1:8000"
+TRUTH = json.loads((ROOT / "examples" / "truth.json").read_text())
+EXPECTED = {"snippet.rs": "rust"} | {one["file"]: one["label"] for one in TRUTH}
 BLOCKS = [block for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) if "curl" in block]
 
 
@@ -47,7 +49,8 @@ def test_curl_examples_answer_and_their_pictures_open(block: str, folder: Path, 
     written = set(folder.iterdir()) - before
     answers = [json.loads(file.read_text()) for file in written if file.suffix == ".json"]
     assert len(answers) == 1
-    assert answers[0]["predictions"][0]["label"] in README
+    (example,) = re.findall(r"@examples/(\S+)", block)
+    assert answers[0]["predictions"][0]["label"] == EXPECTED[example]
     drawings = [file for file in written if file.suffix != ".json"]
     assert drawings
     for file in drawings:

@@ -1,0 +1,1 @@
+"""Which digit stands among the clutter of a picture: the default image model."""

@@ -1,0 +1,1 @@
+"""How a digit moves over a clip of eight frames: the default video model."""
