@@ -56,11 +56,11 @@ bundles: $(DEV)/.installed ## Export the weights of the three built-in models ag
 
 pictures: $(DEV)/.installed ## Draw the pictures of the README again
 	$(DEV)/bin/regard predict examples/snippet.rs --maps .cache/pictures/text > /dev/null
-	$(DEV)/bin/regard predict examples/digit-0.png --maps .cache/pictures/image > /dev/null
-	$(DEV)/bin/regard predict examples/blink.mp4 --maps .cache/pictures/video > /dev/null
+	$(DEV)/bin/regard predict examples/digit-2.png --maps .cache/pictures/image --size 384 > /dev/null
+	$(DEV)/bin/regard predict examples/blink.mp4 --maps .cache/pictures/video --size 384 > /dev/null
 	mkdir -p docs/images
 	for map in text/rollout.svg text/cls.svg image/cam.png image/spatial.png image/channel.png \
-		video/rollout.webp video/importance.png video/message.png video/label_patches.png; do \
+		video/rollout.webp video/importance.png video/message.png; do \
 		cp .cache/pictures/$$map docs/images/$$(echo $$map | tr / -); done
 
 constraints: $(FRESH)/.installed ## Write constraints.txt anew, with the newest versions that fit

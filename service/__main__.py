@@ -62,6 +62,7 @@ def predict(
     model: Annotated[
         str | None, typer.Option(help="Model; the first of the file's family if left out.")
     ] = None,
+    size: Annotated[int | None, typer.Option(help="Long side of drawn maps, in pixels.")] = None,
     models: ModelsOption = None,
     device: DeviceOption = None,
 ) -> None:
@@ -70,7 +71,7 @@ def predict(
 
     settings = _settings(models=models, device=device)
     try:
-        answer, written = asyncio.run(predict_file(settings, file, model=model, maps=maps))
+        answer, written = asyncio.run(predict_file(settings, file, model=model, maps=maps, size=size))
     except (Problem, BundleError, ProviderError, OSError) as error:
         _refuse(f"{file.name}: {error}")
     typer.echo(json.dumps(json.loads(answer), indent=2, ensure_ascii=False))

@@ -16,7 +16,7 @@ from service.settings import Settings
 
 
 async def predict_file(
-    settings: Settings, file: Path, *, model: str | None, maps: Path | None
+    settings: Settings, file: Path, *, model: str | None, maps: Path | None, size: int | None
 ) -> tuple[bytes, list[Path]]:
     """The answer for one file as JSON, and its maps' files in every format, written to the folder `maps`.
 
@@ -31,7 +31,9 @@ async def predict_file(
     try:
         names = tuple(spec.name for spec in manifest.maps) if maps is not None else ()
         key, answer = await inference.predict(manifest.name, [payload], PredictOptions(maps=names))
-        written = [] if maps is None else await _write(inference, key, predictor, maps)
+        written = (
+            [] if maps is None else await _write(inference, key, predictor, maps, RenderOptions(size=size))
+        )
     finally:
         await inference.close()
     return answer, written
@@ -64,12 +66,14 @@ def _family(payload: Payload) -> Family:
     return "image" if (sniff(payload.data) or "").startswith("image/") else "video"
 
 
-async def _write(inference: Inference, key: str, predictor: Predictor, folder: Path) -> list[Path]:
+async def _write(
+    inference: Inference, key: str, predictor: Predictor, folder: Path, options: RenderOptions
+) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for spec in predictor.manifest.maps:
         for format in FORMATS[spec.kind]:
-            drawing = await inference.draw(key, 0, spec.name, format, Selection(), RenderOptions())
+            drawing = await inference.draw(key, 0, spec.name, format, Selection(), options)
             path = folder / f"{spec.name}.{format}"
             path.write_bytes(drawing.body)
             written.append(path)

@@ -55,7 +55,8 @@ class Record:
     def item(self, index: int) -> StoredItem:
         """One input; raises NotFound."""
         if not 0 <= index < len(self.items):
-            raise NotFound(f"the prediction has {len(self.items)} items, from 0", field="item")
+            last = len(self.items) - 1
+            raise NotFound(f"items of this prediction are 0 to {last}, not {index}", field="item", limit=last)
         return self.items[index]
 
 

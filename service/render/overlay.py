@@ -14,7 +14,7 @@ from service.render.colors import table
 from service.render.options import LARGEST
 
 DEFAULT_SIZE = 1280
-SATURATION = 0.25  # of the original's colours: enough to know it, too little to be taken for the map's
+SATURATION = 0.5  # of the original's colours: enough to know it, too little to be taken for the map's
 UNSEEN = 0.3  # of the original's brightness where the model saw nothing
 FRAME = (200, 205, 212)
 

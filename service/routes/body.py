@@ -114,8 +114,10 @@ def _from_json(body: bytes) -> tuple[list[Payload], dict[str, Any]]:
     except (ValueError, RecursionError):
         raise InvalidInput("the body is no JSON", field="body") from None
     if not isinstance(document, dict):
-        raise InvalidInput("the body is no JSON object", field="body")
-    text = document.pop("text", None)
+        raise InvalidInput("the body is no JSON object with a field text", field="body")
+    if "text" not in document:
+        raise InvalidInput(f"no field text; got {', '.join(document)[:80] or 'none'}", field="text")
+    text = document.pop("text")
     texts = text if isinstance(text, list) else [text]
     if not texts or not all(isinstance(one, str) for one in texts):
         raise InvalidInput("text: a string, or a list of strings with at least one", field="text")

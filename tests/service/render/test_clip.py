@@ -116,7 +116,7 @@ def test_one_frame_is_the_overlay_of_that_frame(clip: VideoItem) -> None:
     picture = np.asarray(still(plain, 2))
     assert picture.shape[1] == 400
     gray = np.asarray(Image.fromarray(clip.original[2]).convert("L").convert("RGB")).astype(float)
-    expected = 0.75 * gray + 0.25 * clip.original[2]
+    expected = 0.5 * gray + 0.5 * clip.original[2]
     np.testing.assert_allclose(picture[20:180, 120:280], expected[20:180, 120:280], atol=1)
 
 

@@ -103,7 +103,7 @@ def test_a_grid_of_a_clip_is_drawn_on_the_mean_of_its_frames(clip: VideoItem) ->
     picture = decoded(render("grid", np.ones((4, 4)), clip, "png", RenderOptions(alpha=0.0)).body)
     mean = np.rint(clip.original.mean(0)).astype(np.uint8)
     gray = np.asarray(Image.fromarray(mean).convert("L").convert("RGB"))
-    expected = 0.75 * gray + 0.25 * mean
+    expected = 0.5 * gray + 0.5 * mean
     np.testing.assert_allclose(picture[20:180, 120:280], expected[20:180, 120:280], atol=2)
 
 
