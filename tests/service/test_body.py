@@ -413,13 +413,20 @@ def test_a_map_that_cannot_be_had(
 
 
 @pytest.mark.parametrize(
-    ("index", "status", "field"), [("1", 404, "item"), ("-1", 404, "item"), ("one", 400, "index")]
+    ("index", "status", "field", "limit"),
+    [("1", 404, "item", 0), ("-1", 404, "item", 0), ("one", 400, "index", None)],
 )
 def test_an_item_that_is_not_there(
-    client: TestClient, refused: Refused, links: dict[str, str], index: str, status: int, field: str
+    client: TestClient,
+    refused: Refused,
+    links: dict[str, str],
+    index: str,
+    status: int,
+    field: str,
+    limit: int | None,
 ) -> None:
     link = links["text"].replace("/0/maps", f"/{index}/maps/cls.npy")
-    refused(lambda: client.get(link), status, field=field)
+    refused(lambda: client.get(link), status, field=field, limit=limit)
 
 
 @pytest.mark.parametrize("key", ["x", "0" * 27, "Z" * 26, "%00", "%F0%9F%98%80" * 26])
@@ -601,3 +608,8 @@ def test_an_animation_of_too_many_pixels(client: TestClient, refused: Refused, c
     url = f"/v1/predictions/{answer['id']}/0/maps/rollout.webp"
     client.get(url)  # the map is made and kept
     refused(lambda: client.get(url, params={"size": 4096}), 400, field="size", limit=16 * 1024**2)
+
+
+def test_a_body_without_text_says_what_it_has(client: TestClient, refused: Refused) -> None:
+    document = refused(send_json(client, inputs=["a"]), 400, field="text")
+    assert "inputs" in document["detail"]

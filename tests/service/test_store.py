@@ -153,9 +153,9 @@ def test_new_ids_are_all_different() -> None:
 @pytest.mark.parametrize("index", [-1, 2, 10**30])
 def test_an_item_that_is_not_there_is_not_found(index: int) -> None:
     kept = record(items=2)
-    with pytest.raises(NotFound, match="2 items") as caught:
+    with pytest.raises(NotFound, match="0 to 1") as caught:
         kept.item(index)
-    assert caught.value.field == "item"
+    assert (caught.value.field, caught.value.limit) == ("item", 1)
 
 
 def test_ids_of_one_moment_are_no_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
