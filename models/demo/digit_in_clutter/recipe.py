@@ -109,7 +109,8 @@ def measure(model: CBAMResNet, data: Scenes) -> Card:
                 found.setdefault((name, layer), []).extend(values.numpy())
     hits = predictions == data.labels
     return Card(
-        data=f"{len(hits)} new scenes of {len(np.unique(data.scans))} held-out scans",
+        data=f"{len(hits)} new scenes of {len(np.unique(data.scans))} held-out scans; "
+        "settings were changed once or more after this half had been looked at",
         examples=len(hits),
         accuracy=wilson(int(hits.sum()), len(hits)),
         per_label={label: float(hits[data.labels == k].mean()) for k, label in enumerate(LABELS)},

@@ -126,13 +126,15 @@ def measure(model: XCLIP, data: Clips) -> Card:
                 found.setdefault((name, layer), []).extend(readable(name, values, guess).numpy())
     hits = predictions == data.labels
     card = Card(
-        data=f"{len(hits)} new clips of {len(np.unique(data.scans))} held-out scans",
+        data=f"{len(hits)} new clips of {len(np.unique(data.scans))} held-out scans; "
+        "settings were changed once or more after this half had been looked at",
         examples=len(hits),
         accuracy=wilson(int(hits.sum()), len(hits)),
         per_label={label: float(hits[data.labels == k].mean()) for k, label in enumerate(LABELS)},
         truth="rollout, cls: the digit's box, each frame an example; label_patches (predicted label): mean "
         "box over frames; importance, message, temporal (column means): the inverted frame of blink clips; "
-        "heads averaged; random beside, per shape (its layer)",
+        "heads averaged; random beside, per shape (its layer); a head that is thrown away learned the "
+        "digit's box in every frame during training",
         maps=tuple(score_maps(found, data)),
     )
     controls = [f"{name} {accuracy(served, data, order):.1%}" for name, order in orders(len(hits)).items()]
