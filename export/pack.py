@@ -10,18 +10,18 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
-from torch import nn
 
 from export.errors import ExportError
 from export.graph import export_model, export_program, map_outputs
 from export.shapes import (
     Axes,
     Preprocessing,
+    Signature,
     example_inputs,
-    output_names,
+    map_programs,
     run,
+    signature,
     tracing_shape,
-    varying_axes,
     verified_shapes,
 )
 from export.verify import verify
@@ -46,7 +46,7 @@ Advance = Callable[[str], None]
 
 def steps(checkpoint: Checkpoint) -> int:
     """How often `pack` calls `advance` for this checkpoint."""
-    return 2 + len(_programs(checkpoint.model)) + len(verified_shapes(_preprocessing(checkpoint)))
+    return 2 + len(map_programs(checkpoint.model)) + len(verified_shapes(_preprocessing(checkpoint)))
 
 
 def pack(checkpoint: Checkpoint, repository: Path, *, advance: Advance = lambda stage: None) -> Path:
@@ -74,17 +74,15 @@ def pack(checkpoint: Checkpoint, repository: Path, *, advance: Advance = lambda 
 def build(checkpoint: Checkpoint, folder: Path, *, advance: Advance = lambda stage: None) -> None:
     """Write the graphs and the tokenizer of a bundle."""
     model, spec = checkpoint.model, _preprocessing(checkpoint)
-    _check_fit(checkpoint, spec)
+    names = _checked_signature(checkpoint, spec)
     inputs = example_inputs(model, spec, tracing_shape(spec), seed=0)
-    axes = varying_axes(model, spec)
-    outputs, taps = output_names(model, spec)
     advance("model")
-    export_model(model, inputs, axes, outputs=[*outputs, *taps], path=folder / MODEL)
+    export_model(model, inputs, names.axes, outputs=[*names.outputs, *names.taps], path=folder / MODEL)
     tensors = run(model, inputs)
-    for name, program in _programs(model).items():
+    for name, program in map_programs(model).items():
         advance(f"map {name}")
         path = folder / MapSpec.path(name)
-        export_program(program, tensors, axes, outputs=map_outputs(name, program), path=path)
+        export_program(program, tensors, names.axes, outputs=map_outputs(name, program), path=path)
     if checkpoint.tokenizer is not None:
         shutil.copyfile(checkpoint.tokenizer, folder / TOKENIZER)
 
@@ -92,18 +90,20 @@ def build(checkpoint: Checkpoint, folder: Path, *, advance: Advance = lambda sta
 def seal(checkpoint: Checkpoint, folder: Path, *, advance: Advance = lambda stage: None) -> Manifest:
     """Verify the graphs in a folder and write the manifest beside them; raises ExportError."""
     spec = _preprocessing(checkpoint)
-    parity = verify(folder, checkpoint.model, spec, advance=lambda: advance("verify"))
+    names = signature(checkpoint.model, spec)
+    parity = verify(folder, checkpoint.model, spec, names, advance=lambda: advance("verify"))
     advance("manifest")
-    manifest = describe(checkpoint, spec, parity, _digests(folder))
+    manifest = describe(checkpoint, spec, names, parity, _digests(folder))
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
     return manifest
 
 
-def describe(checkpoint: Checkpoint, spec: Preprocessing, parity: Parity, files: dict[str, str]) -> Manifest:
+def describe(
+    checkpoint: Checkpoint, spec: Preprocessing, names: Signature, parity: Parity, files: dict[str, str]
+) -> Manifest:
     """The manifest of a checkpoint's bundle."""
     model = checkpoint.model
-    axes = varying_axes(model, spec)
-    outputs, taps = output_names(model, spec)
+    axes = names.axes
     inputs = example_inputs(model, spec, tracing_shape(spec), seed=0)
     tools = {tool: version(tool).split("+")[0] for tool in ("regard", "torch", "onnx", "onnxscript")}
     return Manifest(
@@ -116,9 +116,9 @@ def describe(checkpoint: Checkpoint, spec: Preprocessing, parity: Parity, files:
         inputs=tuple(
             _tensor(name, axes, "float32" if x.is_floating_point() else "int64") for name, x in inputs.items()
         ),
-        outputs=tuple(_tensor(name, axes, "float32") for name in outputs),
-        taps=tuple(_tap(name, axes) for name in taps),
-        maps=tuple(_map(name, program) for name, program in _programs(model).items()),
+        outputs=tuple(_tensor(name, axes, "float32") for name in names.outputs),
+        taps=tuple(_tap(name, axes) for name in names.taps),
+        maps=tuple(_map(name, program) for name, program in map_programs(model).items()),
         parity=parity,
         card=None if checkpoint.card is None else Card.model_validate(checkpoint.card),
         provenance=Provenance(source=checkpoint.source, sha256=digest(checkpoint.weights), tools=tools),
@@ -133,19 +133,17 @@ def _preprocessing(checkpoint: Checkpoint) -> Preprocessing:
         raise ExportError(f"preprocessing: {error}") from error
 
 
-def _check_fit(checkpoint: Checkpoint, spec: Preprocessing) -> None:
+def _checked_signature(checkpoint: Checkpoint, spec: Preprocessing) -> Signature:
+    """The model's signature; raises ExportError where the parts of a checkpoint do not fit each other."""
     if spec.kind != checkpoint.family:
         raise ExportError(f"preprocessing is for {spec.kind}, the model is of the family {checkpoint.family}")
     if (spec.kind == "text") != (checkpoint.tokenizer is not None):
         raise ExportError("a text model needs a tokenizer.json, and no other model has one")
-    with_shape = run(checkpoint.model, example_inputs(checkpoint.model, spec, tracing_shape(spec), seed=0))
-    if with_shape["logits"].shape[1] != len(checkpoint.labels):
-        raise ExportError(f"{with_shape['logits'].shape[1]} logits, {len(checkpoint.labels)} labels")
-
-
-def _programs(model: nn.Module) -> dict[str, MapProgram]:
-    programs: dict[str, MapProgram] = model.programs()  # type: ignore[operator]
-    return programs
+    names = signature(checkpoint.model, spec)
+    logits = names.axes["logits"][1]
+    if logits != len(checkpoint.labels):
+        raise ExportError(f"{logits} logits, {len(checkpoint.labels)} labels")
+    return names
 
 
 def _tensor(name: str, axes: dict[str, Axes], dtype: str) -> TensorSpec:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.programs import MapProgram
 from models.text import TextTransformer
 from service.bundle import ImageInput, TextInput, VideoInput
 
@@ -65,20 +66,33 @@ def _text_inputs(model: nn.Module, spec: TextInput, shape: Shape, generator: tor
     return inputs
 
 
-def varying_axes(model: nn.Module, spec: Preprocessing) -> dict[str, Axes]:
-    """Every input, output and tap with its axes: "batch" or "token" where the size varies, else the size.
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """A model's outputs and taps by name, in order, and the axes of these and of its inputs.
 
-    Found by running the model at two shapes that share no size.
+    An axis is "batch" or "token" where the size varies, else the size.
     """
+
+    outputs: tuple[str, ...]
+    taps: tuple[str, ...]
+    axes: dict[str, Axes]
+
+
+@torch.no_grad()
+def signature(model: nn.Module, spec: Preprocessing) -> Signature:
+    """Found by running the model at two shapes that share no size."""
     first, second = Shape(batch=2, lengths=(9, 7)), Shape(batch=3, lengths=(13, 11, 5))
-    one, other = (run(model, example_inputs(model, spec, shape, seed=0)) for shape in (first, second))
+    inputs = example_inputs(model, spec, first, seed=0)
+    outputs, taps = model(**inputs)
+    other = run(model, example_inputs(model, spec, second, seed=0))
     names = {first.batch: "batch", max(first.lengths): "token"}
-    return {
+    axes = {
         name: tuple(
             size if size == other[name].shape[axis] else names[size] for axis, size in enumerate(tensor.shape)
         )
-        for name, tensor in one.items()
+        for name, tensor in {**inputs, **outputs, **taps}.items()
     }
+    return Signature(outputs=tuple(outputs), taps=tuple(taps), axes=axes)
 
 
 @torch.no_grad()
@@ -88,8 +102,7 @@ def run(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensors:
     return {**inputs, **outputs, **taps}
 
 
-def output_names(model: nn.Module, spec: Preprocessing) -> tuple[list[str], list[str]]:
-    """The names of the model's outputs and of its taps, in order."""
-    with torch.no_grad():
-        outputs, taps = model(**example_inputs(model, spec, tracing_shape(spec), seed=0))
-    return list(outputs), list(taps)
+def map_programs(model: nn.Module) -> dict[str, MapProgram]:
+    """The maps that a model's taps allow, by name."""
+    programs: dict[str, MapProgram] = model.programs()  # type: ignore[operator]
+    return programs

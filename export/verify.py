@@ -22,9 +22,10 @@ from export.graph import map_outputs, operators
 from export.shapes import (
     Preprocessing,
     Shape,
+    Signature,
     Tensors,
     example_inputs,
-    output_names,
+    map_programs,
     run,
     verified_shapes,
 )
@@ -39,21 +40,26 @@ FLOOR = 1e-5  # plus this share of the largest value, for torch may be right by 
 
 
 def verify(
-    folder: Path, model: nn.Module, spec: Preprocessing, *, advance: Callable[[], None] = lambda: None
+    folder: Path,
+    model: nn.Module,
+    spec: Preprocessing,
+    signature: Signature,
+    *,
+    advance: Callable[[], None] = lambda: None,
 ) -> Parity:
     """Run `model.onnx` and `maps/*.onnx` of a folder at shapes not used for tracing and compare.
 
     Raises ExportError where a name, the number of fused nodes or a value is not what it should be.
     """
-    outputs, taps = output_names(model, spec)
+    outputs, taps = signature.outputs, signature.taps
     expected = sum(name.endswith(".query") for name in taps)  # every attention hands out one query
     nodes = _check_fused(folder / MODEL, expected)
     graph = _session(folder / MODEL)
     _check_names(MODEL, [output.name for output in graph.get_outputs()], [*outputs, *taps])
-    programs: dict[str, MapProgram] = model.programs()  # type: ignore[operator]
+    programs = map_programs(model)
     graphs = {name: _session(folder / MapSpec.path(name)) for name in programs}
     exact = copy.deepcopy(model).double()
-    exact_programs: dict[str, MapProgram] = exact.programs()  # type: ignore[operator]
+    exact_programs = map_programs(exact)
 
     shapes = verified_shapes(spec)
     worst: dict[str, Deviation] = {}

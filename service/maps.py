@@ -13,7 +13,6 @@ from service.bundle import KIND_AXES, MapSpec
 from service.errors import UnknownOption
 
 Array = NDArray[Any]
-Fuse = Literal["mean", "max", "min"]
 Layers = Literal["all"] | int | tuple[int, ...]
 Heads = Literal["all", "mean", "max", "min"] | int | tuple[int, ...]
 

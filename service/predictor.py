@@ -185,7 +185,7 @@ class Predictor:
             )
             for row, job in enumerate(batch)
         ]
-        return [outcomes[order.index(index)] for index in range(len(jobs))]
+        return [outcome for _, outcome in sorted(zip(order, outcomes, strict=True), key=lambda pair: pair[0])]
 
     def _stack(self, items: Sequence[Item]) -> dict[str, Array]:
         """Tensors [B, ...] of items, right-padded along the first axis where their lengths differ."""

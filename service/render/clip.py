@@ -46,7 +46,6 @@ class Clip:
     def picture(self, frame: int, default_size: int) -> Image.Image:
         """The map of one frame on that frame."""
         view = self.item.view
-        drawn = fit(view.width, view.height, self.options.size, default=default_size)
         return overlay(
             self.item.original[frame],
             view,
@@ -54,13 +53,18 @@ class Clip:
             colormap=self.options.colormap,
             alpha=self.options.alpha,
             smooth=self.options.smooth,
-            drawn=drawn,
+            drawn=self.drawn(default_size),
         )
+
+    def drawn(self, default_size: int) -> tuple[int, int]:
+        """The width and height of one frame."""
+        view = self.item.view
+        return fit(view.width, view.height, self.options.size, default=default_size)
 
     def all_pictures(self, default_size: int) -> list[Image.Image]:
         """The maps of all frames; raises InvalidInput where they would be more pixels than MOST_PIXELS."""
-        view, count = self.item.view, len(self.item.original)
-        width, height = fit(view.width, view.height, self.options.size, default=default_size)
+        count = len(self.item.original)
+        width, height = self.drawn(default_size)
         if count * width * height > MOST_PIXELS:
             raise InvalidInput(
                 f"{count} frames of {width}x{height} are more than {MOST_PIXELS} pixels: ask for one frame, "
