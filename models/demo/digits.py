@@ -25,6 +25,7 @@ Integers = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 
 LABELS = tuple("0123456789")
+MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]  # of pictures and frames, before a model sees them
 HELD_OUT = 0.25
 CELLS = 8
 MARGIN = 1  # empty cells around a scan, so that ink fades out at its border
@@ -192,3 +193,9 @@ def coverage_of_boxes(box: Integers, side: int, grid: tuple[int, int]) -> Floats
 
     across, down = along(box[..., 0], box[..., 2], grid[1]), along(box[..., 1], box[..., 3], grid[0])
     return down[..., :, None] * across[..., None, :]
+
+
+def to_input(pixels: Pixels) -> Tensor:
+    """pixels [..., H, W, 3] -> [..., 3, H, W], normalised."""
+    x = torch.from_numpy(pixels).movedim(-1, -3).float() / 255
+    return (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]

@@ -20,13 +20,22 @@ from models.cbam import CBAMConfig, CBAMResNet
 from models.checkpoints import native
 from models.demo.card import Card, MapScore, score, wilson
 from models.demo.digit_in_clutter.scenes import SIDE, Scenes, scenes
-from models.demo.digits import LABELS, Floats, Pixels, Scans, coverage_of_boxes, distorted, scans
+from models.demo.digits import (
+    LABELS,
+    MEAN,
+    STD,
+    Floats,
+    Scans,
+    coverage_of_boxes,
+    distorted,
+    scans,
+    to_input,
+)
 from models.demo.fitting import fit
 
 NAME = "digit-in-clutter"
 WEIGHTS = Path(__file__).parent / "weights"
 CONFIG = CBAMConfig(labels=len(LABELS), depth=18, width=16, stem="small")
-MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
 PREPROCESSING = {
     "kind": "image",
     "height": SIDE,
@@ -81,12 +90,6 @@ def train(
         )
 
     fit(model, loss, title=f"{NAME}, {side} pixels", steps=steps, rate=rate)
-
-
-def to_input(pixels: Pixels) -> Tensor:
-    """pixels [N, H, W, 3] -> [N, 3, H, W], normalised."""
-    x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-    return (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from torch.nn import functional
 from models.checkpoints import native
 from models.demo.card import Card, MapScore, score, wilson
 from models.demo.digit_motion.clips import FRAMES, LABELS, SIDE, Clips, clips
-from models.demo.digits import Floats, Pixels, Scans, coverage_of_boxes, scans
+from models.demo.digits import MEAN, STD, Floats, Scans, coverage_of_boxes, scans, to_input
 from models.demo.fitting import fit
 from models.video import XCLIP, TowerConfig, VideoClassifier, XCLIPConfig
 
@@ -42,7 +42,6 @@ CONFIG = XCLIPConfig(
     vocabulary=258,
     context=CONTEXT,
 )
-MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
 PREPROCESSING = {
     "kind": "video",
     "frames": FRAMES,
@@ -98,12 +97,6 @@ def train(model: XCLIP, half: Scans, rng: np.random.Generator) -> None:
 
     fit(nn.ModuleList([model, box_head]), loss, title=NAME, steps=STEPS, rate=RATE, decay=DECAY)
     hook.remove()
-
-
-def to_input(pixels: Pixels) -> Tensor:
-    """pixels [N, T, H, W, 3] -> [N, T, 3, H, W], normalised."""
-    x = torch.from_numpy(pixels).permute(0, 1, 4, 2, 3).float() / 255
-    return (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 
 @torch.no_grad()
