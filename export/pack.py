@@ -25,7 +25,7 @@ from export.shapes import (
     verified_shapes,
 )
 from export.verify import verify
-from models.checkpoints.native import Checkpoint
+from models.checkpoints.checkpoint import Checkpoint
 from models.programs import MapProgram
 from service.bundle import (
     MANIFEST,
@@ -46,7 +46,7 @@ Advance = Callable[[str], None]
 
 def steps(checkpoint: Checkpoint) -> int:
     """How often `pack` calls `advance` for this checkpoint."""
-    return 2 + len(map_programs(checkpoint.model)) + len(verified_shapes(_preprocessing(checkpoint)))
+    return 2 + len(map_programs(checkpoint.model)) + 2 * len(verified_shapes(_preprocessing(checkpoint)))
 
 
 def pack(checkpoint: Checkpoint, repository: Path, *, advance: Advance = lambda stage: None) -> Path:
@@ -110,8 +110,11 @@ def describe(
         name=checkpoint.name,
         version=checkpoint.version,
         family=checkpoint.family,
+        architecture=checkpoint.architecture,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
         description=checkpoint.description,
         labels=checkpoint.labels,
+        activation=checkpoint.activation,
         preprocessing=spec,
         inputs=tuple(
             _tensor(name, axes, "float32" if x.is_floating_point() else "int64") for name, x in inputs.items()
@@ -121,7 +124,7 @@ def describe(
         maps=tuple(_map(name, program) for name, program in map_programs(model).items()),
         parity=parity,
         card=None if checkpoint.card is None else Card.model_validate(checkpoint.card),
-        provenance=Provenance(source=checkpoint.source, sha256=digest(checkpoint.weights), tools=tools),
+        provenance=Provenance(source=checkpoint.source, sha256=digest(*checkpoint.weights), tools=tools),
         files=files,
     )
 

@@ -6,8 +6,10 @@ graph may be away from float64 by a small multiple of torch fp32's own distance,
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,6 @@ from export.shapes import (
     run,
     verified_shapes,
 )
-from models.programs import MapProgram
 from service.bundle import MODEL, Deviation, MapSpec, Parity
 
 Array = NDArray[Any]
@@ -54,41 +55,41 @@ def verify(
     outputs, taps = signature.outputs, signature.taps
     expected = sum(name.endswith(".query") for name in taps)  # every attention hands out one query
     nodes = _check_fused(folder / MODEL, expected)
-    graph = _session(folder / MODEL)
-    _check_names(MODEL, [output.name for output in graph.get_outputs()], [*outputs, *taps])
-    programs = map_programs(model)
-    graphs = {name: _session(folder / MapSpec.path(name)) for name in programs}
-    exact = copy.deepcopy(model).double()
-    exact_programs = map_programs(exact)
-
+    maps = {name: map_outputs(name, program) for name, program in map_programs(model).items()}
+    compared = [*outputs, *taps, *chain.from_iterable(maps.values())]
     shapes = verified_shapes(spec)
     worst: dict[str, Deviation] = {}
-    for seed, shape in enumerate(shapes):
-        inputs = example_inputs(model, spec, shape, seed=seed)
-        truth, eager = run(exact, _double(inputs)), run(model, inputs)
-        feeds = {name: tensor.numpy() for name, tensor in inputs.items()}
-        found = feeds | _run(graph, feeds, [*outputs, *taps])
-        compared = [*outputs, *taps]
-        for name, program in programs.items():
-            names = list(map_outputs(name, program))
-            _check_names(name, [output.name for output in graphs[name].get_outputs()], names)
-            truth |= _apply(exact_programs[name], truth, names)
-            eager |= _apply(program, eager, names)
-            found |= _run(graphs[name], {tap: found[tap] for tap in program.taps}, names)
-            compared += names
-        for name in compared:
-            deviation = _compare(name, shape, found[name], eager[name].numpy(), truth[name].numpy())
-            worst[name] = _larger(worst.get(name), deviation)
-        advance()
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as scratch:
+        truths = [Path(scratch) / f"{seed}.npz" for seed in range(len(shapes))]
+        with _in_float64(model):
+            for seed, (shape, path) in enumerate(zip(shapes, truths, strict=True)):
+                exact = _eager(model, _double(example_inputs(model, spec, shape, seed=seed)))
+                np.savez(path, allow_pickle=False, **{name: exact[name] for name in compared})
+                advance()
+        graphs = {MODEL: _session(folder / MODEL)} | {
+            name: _session(folder / MapSpec.path(name)) for name in maps
+        }
+        _check_names(MODEL, graphs[MODEL], [*outputs, *taps])
+        for name, names in maps.items():
+            _check_names(name, graphs[name], names)
+        for seed, (shape, path) in enumerate(zip(shapes, truths, strict=True)):
+            inputs = example_inputs(model, spec, shape, seed=seed)
+            eager = _eager(model, inputs)
+            found = {name: tensor.numpy() for name, tensor in inputs.items()}
+            found |= _run(graphs[MODEL], found, [*outputs, *taps])
+            for name, names in maps.items():
+                found |= _run(graphs[name], found, names)
+            with np.load(path) as truth:
+                for name in compared:
+                    deviation = _compare(name, shape, found[name], eager[name], truth[name])
+                    worst[name] = _larger(worst.get(name), deviation)
+            advance()
     return Parity(
         shapes=tuple(str(shape) for shape in shapes),
         attention_nodes=nodes,
         outputs={name: worst[name] for name in outputs},
         taps=_largest(worst[name] for name in taps),
-        maps={
-            name: _largest(worst[output] for output in map_outputs(name, program))
-            for name, program in programs.items()
-        },
+        maps={name: _largest(worst[output] for output in names) for name, names in maps.items()},
     )
 
 
@@ -99,7 +100,7 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
         raise ExportError(f"{path.name} does not load: {error}") from error
 
 
-def _run(session: onnxruntime.InferenceSession, feeds: Mapping[str, Array], names: list[str]) -> Arrays:
+def _run(session: onnxruntime.InferenceSession, feeds: Mapping[str, Array], names: Sequence[str]) -> Arrays:
     wanted = {node.name for node in session.get_inputs()}
     return dict(zip(names, session.run(names, {k: v for k, v in feeds.items() if k in wanted}), strict=True))
 
@@ -115,15 +116,31 @@ def _check_fused(path: Path, expected: int) -> int:
     return fused
 
 
-def _check_names(graph: str, found: list[str], expected: list[str]) -> None:
-    if found != expected:
+def _check_names(graph: str, session: onnxruntime.InferenceSession, expected: Sequence[str]) -> None:
+    found = [output.name for output in session.get_outputs()]
+    if found != list(expected):
         odd = sorted(set(found) ^ set(expected)) or found
         raise ExportError(f"{graph}: output names differ from the model's: {', '.join(odd)}")
 
 
-def _apply(program: MapProgram, tensors: Tensors, names: list[str]) -> Tensors:
-    with torch.no_grad():
-        return dict(zip(names, program(*(tensors[tap] for tap in program.taps)), strict=True))
+@contextmanager
+def _in_float64(model: nn.Module) -> Iterator[None]:
+    """The model itself, exactly: a copy beside it would cost three times its memory."""
+    model.double()
+    try:
+        yield
+    finally:
+        model.float()
+
+
+@torch.no_grad()
+def _eager(model: nn.Module, inputs: Tensors) -> Arrays:
+    """Inputs, outputs, taps and maps of one forward in torch."""
+    tensors = run(model, inputs)
+    for name, program in map_programs(model).items():
+        found = program(*(tensors[tap] for tap in program.taps))
+        tensors |= dict(zip(map_outputs(name, program), found, strict=True))
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 def _double(inputs: Tensors) -> Tensors:

@@ -8,10 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from models.activation import ACTIVATIONS, Activation
 from models.attention import MultiHeadAttention, Taps, named
 from models.programs import ClassRows, MapProgram, Received, Rollout
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +30,7 @@ class TextConfig:
     positions: int
     token_types: int = 0
     head: Literal["linear", "tanh", "relu"] = "tanh"
-    activation: Literal["gelu", "relu"] = "gelu"
+    activation: Activation = "gelu"
     norm_eps: float = 1e-12
     dropout: float = 0.0
 

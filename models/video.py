@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.activation import QuickGELU
 from models.attention import MultiHeadAttention, Taps, named
 from models.programs import (
     FrameClassRows,
@@ -56,13 +57,6 @@ class XCLIPConfig:
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches."""
         return self.image // self.patch, self.image // self.patch
-
-
-class QuickGELU(nn.Module):
-    """x * sigmoid(1.702 x), as CLIP has it."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(1.702 * x)
 
 
 def mlp(width: int) -> nn.Sequential:

@@ -19,12 +19,14 @@ from pydantic import (
     ConfigDict,
     Field,
     PositiveFloat,
+    PositiveInt,
     ValidationError,
     field_validator,
     model_validator,
 )
 
 Family = Literal["text", "image", "video"]
+Precision = Literal["fp32", "fp16", "int8"]
 Kind = Literal["tokens", "token_matrix", "grid", "channels", "frames", "frame_matrix", "frame_grid"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -43,6 +45,7 @@ KIND_AXES: dict[Kind, tuple[str, ...]] = {
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
+BLOCK = 1024**2
 
 
 class BundleError(Exception):
@@ -58,22 +61,22 @@ class TextInput(Frozen):
 
     kind: Literal["text"] = "text"
     max_tokens: int = Field(gt=0, description="The model's positions, special tokens included.")
-    pad_id: int = 0
+    pad_id: int = Field(0, ge=0)
     token_types: bool = False
+    pairs: bool = Field(False, description="Whether a text may come with a second one, `text_pair`.")
 
 
 class PictureInput(Frozen):
     """What pictures and frames go through: RGB, resize, centre crop, (x / 255 - mean) / std.
 
-    `resize` "shortest" brings the shorter side to `resize_to` and keeps the aspect, "squash" brings both
-    sides to the crop's size.
+    `resize_to` is the shorter side after a resize that keeps the aspect, or height and width after one that
+    does not. `height` and `width` are the crop's.
     """
 
     height: int = Field(gt=0)
     width: int = Field(gt=0)
-    resize: Literal["shortest", "squash"]
-    resize_to: int = Field(gt=0)
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    resize_to: PositiveInt | tuple[PositiveInt, PositiveInt]
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     mean: tuple[float, float, float]
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
@@ -189,6 +192,23 @@ class Parity(Frozen):
     maps: dict[str, Deviation]
 
 
+class Agreement(Frozen):
+    """How near one bundle is to another on the same `inputs` inputs.
+
+    `labels` is the share of inputs with the same label (with the same set of labels where several may hold;
+    None where there are none to agree on); `logit_error` is |a - b| / |b| of the logits, mean and largest;
+    `maps` are Pearson correlations per map and layer ("all" for a map over all layers), mean over inputs.
+    """
+
+    against: str
+    data: str
+    inputs: int
+    labels: float | None
+    logit_error: float
+    largest_logit_error: float
+    maps: dict[str, dict[str, float]]
+
+
 class Provenance(Frozen):
     """Where the weights came from and what exported them."""
 
@@ -198,23 +218,32 @@ class Provenance(Frozen):
 
 
 class Manifest(Frozen):
-    """Everything the service has to know of a model version."""
+    """Everything the service has to know of a model version.
+
+    `activation` "none" leaves logits as they are (regression). `max_batch` is the most inputs of one run: 1
+    where activations are quantised by the range of the whole batch, so that a neighbour would change an
+    answer. `parity` is of the fp32 graphs; a lower precision has its `agreement` with them too.
+    """
 
     schema_version: Literal[1] = 1
     name: Name
     version: Annotated[str, Field(pattern=r"^[0-9]+$")]
     family: Family
     task: Literal["classification"] = "classification"
+    architecture: str
+    parameters: int
     description: str
     labels: tuple[str, ...] = Field(min_length=1)
-    activation: Literal["softmax", "sigmoid"] = "softmax"
-    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    activation: Literal["softmax", "sigmoid", "none"] = "softmax"
+    precision: Precision = "fp32"
+    max_batch: Literal[1] | None = None
     preprocessing: Annotated[TextInput | ImageInput | VideoInput, Field(discriminator="kind")]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     taps: tuple[Tap, ...]
     maps: tuple[MapSpec, ...]
     parity: Parity
+    agreement: Agreement | None = None
     card: Card | None
     provenance: Provenance
     files: dict[str, Sha256]
@@ -242,10 +271,14 @@ class Manifest(Frozen):
         return next((spec for spec in self.maps if spec.name == name), None)
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def digest(*paths: Path) -> str:
+    """SHA-256 of files one after the other, in hex."""
+    found = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                found.update(block)
+    return found.hexdigest()
 
 
 def read(folder: Path) -> Manifest:

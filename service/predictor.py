@@ -103,7 +103,7 @@ class Predictor:
             decoder=_decoder(manifest, folder, limits),
             model=pool.open(folder / MODEL),
             programs={spec.name: pool.open(folder / MapSpec.path(spec.name)) for spec in manifest.maps},
-            batch_cost=batch_tokens if manifest.family == "text" else batch_pixels,
+            batch_cost=_batch_cost(manifest, batch_tokens, batch_pixels),
         )
 
     def check_maps(self, names: Sequence[str]) -> frozenset[str]:
@@ -228,14 +228,23 @@ class Predictor:
         return spec
 
     def scores(self, logits: Array) -> Array:
-        """Probabilities [K] of logits [K]."""
+        """Scores [K] of logits [K]: probabilities, or the values themselves in a regression."""
         logits = logits.astype(np.float64)
+        if self.manifest.activation == "none":
+            return logits
         if self.manifest.activation == "sigmoid":
             out: Array = 1 / (1 + np.exp(-logits))
             return out
         powers = np.exp(logits - logits.max())
         out = powers / powers.sum()
         return out
+
+
+def _batch_cost(manifest: Manifest, tokens: int, pixels: int) -> int:
+    """What a batch may cost; less than any input where each has to run alone."""
+    if manifest.max_batch == 1:
+        return 0
+    return tokens if manifest.family == "text" else pixels
 
 
 def _text(payload: Payload, model: str) -> str:

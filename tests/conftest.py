@@ -12,11 +12,18 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from export.pack import pack, steps
 from models.cbam import CBAMConfig, CBAMResNet
 from models.checkpoints import native
+from models.checkpoints.checkpoint import Checkpoint
 from models.text import TextConfig, TextTransformer
 from models.video import XCLIP, TowerConfig, XCLIPConfig
 
+# timm needs torchvision, which has no build for a torch without CUDA: its operators are missing then, and two
+# of them are looked up when it is imported. They are declared here, before anything imports it.
+TORCHVISION = torch.library.Library("torchvision", "FRAGMENT")
+if torch.version.cuda is None:
+    for name in ("nms", "qnms"):
+        TORCHVISION.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
 PICTURE: dict[str, Any] = {
-    "resize": "shortest",
     "resize_to": 32,
     "height": 32,
     "width": 32,
@@ -100,7 +107,7 @@ def save_checkpoint(folder: Path, family: str) -> Path:
 
 
 @pytest.fixture(scope="session", params=["text", "image", "video"])
-def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> native.Checkpoint:
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """One loaded checkpoint of each family."""
     return native.load(save_checkpoint(tmp_path_factory.mktemp(request.param), request.param))
 

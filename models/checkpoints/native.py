@@ -4,42 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from models.cbam import CBAMConfig, CBAMResNet
+from models.checkpoints.checkpoint import Checkpoint, CheckpointError, Choices, Family
+from models.checkpoints.keys import fill, rule
+from models.checkpoints.source import Source, open_source
+from models.checkpoints.tokens import TOKENIZER
 from models.text import TextConfig, TextTransformer
 from models.video import XCLIP, TowerConfig, VideoClassifier, XCLIPConfig
 
-Family = Literal["text", "image", "video"]
+DOCUMENT = "checkpoint.json"
+FORMAT = "regard-checkpoint-1"
 FAMILIES: dict[type[nn.Module], Family] = {TextTransformer: "text", CBAMResNet: "image", XCLIP: "video"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """A model ready for export and what has to be known to serve it.
-
-    `preprocessing` says how raw input becomes the model's, in the words of the bundle's input schema;
-    `weights` is the file that was read,
-    `source` what it is called where it comes from, `name` what it is to be served as.
-    """
-
-    model: nn.Module
-    family: Family
-    source: str
-    name: str
-    version: str
-    description: str
-    labels: tuple[str, ...]
-    preprocessing: dict[str, Any]
-    card: dict[str, Any] | None
-    weights: Path
-    tokenizer: Path | None
+TITLES: dict[Family, str] = {"text": "text transformer", "image": "CBAM ResNet", "video": "X-CLIP"}
 
 
 def save(
@@ -62,7 +46,7 @@ def save(
     if (label_ids is not None) != isinstance(model, XCLIP) or len(label_ids or labels) != len(labels):
         raise ValueError("an X-CLIP, and no other model, has the token ids of each of its labels")
     document = {
-        "format": "regard-checkpoint-1",
+        "format": FORMAT,
         "family": FAMILIES[type(model)],
         "name": name,
         "version": version,
@@ -78,47 +62,61 @@ def save(
         {key: tensor.contiguous() for key, tensor in model.state_dict().items()}, folder / "model.safetensors"
     )
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    (folder / "checkpoint.json").write_text(text, encoding="utf-8")
+    (folder / DOCUMENT).write_text(text, encoding="utf-8")
+
+
+def fits(source: Source) -> bool:
+    """Whether this is one."""
+    return source.beside(DOCUMENT) is not None
 
 
 def load(folder: Path) -> Checkpoint:
-    """Read a checkpoint; every key of the weights must fit.
+    """Read a checkpoint; raises CheckpointError where the folder is none."""
+    return read(open_source(str(folder)), Choices())
 
-    Raises ValueError where the folder is no such checkpoint, RuntimeError where a key is missing or unused.
-    """
-    document = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
-    if document.get("format") != "regard-checkpoint-1":
-        raise ValueError(f"{folder}/checkpoint.json: format is {document.get('format')!r}")
-    state = load_file(folder / "model.safetensors")
+
+def read(source: Source, choices: Choices) -> Checkpoint:
+    """Raises CheckpointError where the checkpoint does not fit."""
+    document = source.document(DOCUMENT) or {}
+    if document.get("format") != FORMAT:
+        raise CheckpointError(f"{DOCUMENT}: format is {document.get('format')!r}, not {FORMAT!r}")
+    try:
+        return _read(source, document)
+    except KeyError as error:
+        raise CheckpointError(f"{DOCUMENT}: no {error}") from None
+
+
+def _read(source: Source, document: Mapping[str, Any]) -> Checkpoint:
     family: Family = document["family"]
-    model = build(family, document["architecture"])
-    model.load_state_dict(state, strict=True)
-    model.eval()
+    with torch.device("meta"):
+        model = build(family, document["architecture"])
+    fill(model, source.state, [rule("(.+)", "{}")])
     if isinstance(model, XCLIP):
         with torch.no_grad():
             model = VideoClassifier(model, model.text(torch.tensor(document["label_ids"]))).eval()
-    tokenizer = folder / "tokenizer.json"
     return Checkpoint(
         model=model,
         family=family,
+        architecture=TITLES[family],
         source=document["name"],
         name=document["name"],
         version=document["version"],
         description=document["description"],
         labels=tuple(document["labels"]),
+        activation="softmax",
         preprocessing=document["preprocessing"],
         card=document["card"],
-        weights=folder / "model.safetensors",
-        tokenizer=tokenizer if tokenizer.exists() else None,
+        weights=source.weights,
+        tokenizer=source.beside(TOKENIZER),
     )
 
 
 def build(family: Family, architecture: Mapping[str, Any]) -> nn.Module:
-    """An untrained model of this family from plain data; raises ValueError where it does not fit."""
+    """An untrained model of this family from plain data; raises CheckpointError where it does not fit."""
     try:
         return _build(family, architecture)
-    except TypeError as error:
-        raise ValueError(f"architecture: {error}") from None
+    except (TypeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"architecture: {error}") from None
 
 
 def _build(family: Family, architecture: Mapping[str, Any]) -> nn.Module:

@@ -10,7 +10,12 @@ from service.bundle import PictureInput
 from service.decode.limits import Limits
 from service.decode.view import View
 
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 
 class Preprocessor:
@@ -55,9 +60,9 @@ class Preprocessor:
         return np.stack([self._table[channel][values[..., channel]] for channel in range(3)])
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:
-        if self._spec.resize == "squash":
-            return self._spec.width, self._spec.height
         shorter = self._spec.resize_to
+        if isinstance(shorter, tuple):
+            return shorter[1], shorter[0]
         if width <= height:
             return shorter, int(shorter * height / width)
         return int(shorter * width / height), shorter

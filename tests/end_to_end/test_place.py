@@ -18,15 +18,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from export.pack import pack
-from models.checkpoints.native import Checkpoint
+from models.checkpoints.checkpoint import Checkpoint
 from models.programs import ClassActivation, MapProgram
 
 GRID = 8
 MODEL_SIZE = 64
 PREPROCESSING = {
-    "whole": {"resize": "squash", "resize_to": MODEL_SIZE},
-    "cropped": {"resize": "shortest", "resize_to": 80},
-    "short-side": {"resize": "shortest", "resize_to": MODEL_SIZE},
+    "whole": {"resize_to": (MODEL_SIZE, MODEL_SIZE)},
+    "cropped": {"resize_to": 80},
+    "short-side": {"resize_to": MODEL_SIZE},
 }
 
 

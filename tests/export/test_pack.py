@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from export import pack as packing
 from export.errors import ExportError
 from export.graph import operators
-from models.checkpoints.native import Checkpoint
+from models.checkpoints.checkpoint import Checkpoint
 from service import bundle
 
 

@@ -11,7 +11,8 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from models.video import XCLIP, QuickGELU, TowerConfig, VideoClassifier, XCLIPConfig
+from models.activation import QuickGELU
+from models.video import XCLIP, TowerConfig, VideoClassifier, XCLIPConfig
 
 CLOSE = {"rtol": 0.0, "atol": 1e-5}
 CONFIG = XCLIPConfig(

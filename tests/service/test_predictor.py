@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models.checkpoints.native import Checkpoint
+from models.checkpoints.checkpoint import Checkpoint
 from service.bundle import BundleError, Manifest
 from service.decode.item import Item
 from service.decode.limits import Limits

@@ -40,7 +40,6 @@ PREPROCESSING = {
     "kind": "image",
     "height": SIDE,
     "width": SIDE,
-    "resize": "shortest",
     "resize_to": SIDE,
     "interpolation": "bilinear",
     "mean": MEAN,

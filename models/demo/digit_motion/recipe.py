@@ -47,7 +47,6 @@ PREPROCESSING = {
     "frames": FRAMES,
     "height": SIDE,
     "width": SIDE,
-    "resize": "shortest",
     "resize_to": SIDE,
     "interpolation": "bilinear",
     "mean": MEAN,

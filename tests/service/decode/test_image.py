@@ -19,9 +19,7 @@ from service.decode.limits import Limits
 from service.errors import InvalidInput, Problem, TooLarge, Undecodable, UnsupportedMedia
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-PLAIN = ImageInput(
-    height=32, width=32, resize="squash", resize_to=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
-)
+PLAIN = ImageInput(height=32, width=32, resize_to=(32, 32), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
 def scene(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -66,7 +64,6 @@ def test_pixels_are_those_of_transformers_clip_processor(
     spec = ImageInput(
         height=crop,
         width=crop,
-        resize="shortest",
         resize_to=resize_to,
         interpolation=interpolation,  # type: ignore[arg-type]
         mean=MEAN,
@@ -88,9 +85,7 @@ def test_pixels_are_those_of_transformers_clip_processor(
 @pytest.mark.parametrize("size", SIZES)
 def test_pixels_are_those_of_transformers_vit_processor(size: tuple[int, int]) -> None:
     data = encode(scene(*size), "JPEG", quality=90)
-    spec = ImageInput(
-        height=64, width=96, resize="squash", resize_to=64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
-    )
+    spec = ImageInput(height=64, width=96, resize_to=(64, 96), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     reference = ViTImageProcessorPil(size={"height": 64, "width": 96}, resample=Image.Resampling.BILINEAR)
     expected = reference(Image.open(io.BytesIO(data)), return_tensors="np")["pixel_values"][0]
     item = ImageDecoder(spec).decode(data)
@@ -235,9 +230,7 @@ def test_a_picture_at_the_limit_is_decoded() -> None:
 
 
 def test_a_sliver_is_refused_before_it_is_blown_up() -> None:
-    spec = ImageInput(
-        height=224, width=224, resize="shortest", resize_to=224, mean=(0.0,) * 3, std=(1.0,) * 3
-    )
+    spec = ImageInput(height=224, width=224, resize_to=224, mean=(0.0,) * 3, std=(1.0,) * 3)
     with pytest.raises(TooLarge, match="once 1x4000 is resized"):
         ImageDecoder(spec).decode(encode(Image.new("L", (1, 4000))))
 

@@ -117,7 +117,6 @@ def spec(frames: int = 5, **changes: Any) -> VideoInput:
     fields: dict[str, Any] = {
         "height": 32,
         "width": 32,
-        "resize": "shortest",
         "resize_to": 36,
         "mean": (0.485, 0.456, 0.406),
         "std": (0.229, 0.224, 0.225),

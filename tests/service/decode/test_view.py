@@ -9,12 +9,11 @@ from service.decode.preprocess import Preprocessor
 from service.decode.view import View
 
 
-def view(width: int, height: int, *, resize: str = "shortest", resize_to: int = 256, crop: int = 224) -> View:
+def view(width: int, height: int, *, resize_to: int | tuple[int, int] = 256, crop: int = 224) -> View:
     spec = ImageInput.model_validate(
         {
             "height": crop,
             "width": crop,
-            "resize": resize,
             "resize_to": resize_to,
             "mean": (0.0, 0.0, 0.0),
             "std": (1.0, 1.0, 1.0),
@@ -44,7 +43,7 @@ def test_a_square_picture_without_crop_is_seen_whole() -> None:
 
 
 def test_a_squashed_picture_is_seen_whole() -> None:
-    seen = view(1000, 250, resize="squash")
+    seen = view(1000, 250, resize_to=(224, 224))
     assert (seen.scale_x, seen.scale_y, seen.left, seen.top) == (0.224, 0.896, 0, 0)
     assert seen.seen == pytest.approx((0, 0, 1000, 250))
 
@@ -75,9 +74,7 @@ def test_the_view_says_where_a_pixel_of_the_picture_goes() -> None:
     seen = view(640, 480)
     image = Image.new("RGB", (640, 480))
     image.paste((255, 255, 255), (300, 120, 400, 240))
-    spec = ImageInput(
-        height=224, width=224, resize="shortest", resize_to=256, mean=(0.0,) * 3, std=(1.0,) * 3
-    )
+    spec = ImageInput(height=224, width=224, resize_to=256, mean=(0.0,) * 3, std=(1.0,) * 3)
     pixels = Preprocessor(spec=spec, limits=Limits(), field="image").pixels(image, seen)[0]
     inside = pixels > 0.5
     columns, rows = inside.any(axis=0).nonzero()[0], inside.any(axis=1).nonzero()[0]

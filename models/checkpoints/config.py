@@ -1,0 +1,122 @@
+"""The config.json of transformers: fields read with their type and bounds, and what every model has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from models.activation import Activation
+from models.checkpoints.checkpoint import CheckpointError, Choices, Scoring
+from models.checkpoints.labels import check_count, read_labels
+
+# transformers has several names for one function: its "gelu_new" and "gelu_fast" differ in rounding alone.
+ACTIVATION_NAMES: dict[str, Activation] = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "relu": "relu",
+}
+LARGEST = 2**24  # of any count in a config: far above every real model, low enough to be built
+MOST_LAYERS = 1000
+
+
+class Config:
+    """Fields of a config by name; what is missing takes the default, what makes no sense is refused."""
+
+    def __init__(self, fields: Mapping[str, Any], *, place: str = "config.json") -> None:
+        self._fields = fields
+        self._place = place
+        if "auto_map" in fields:
+            raise CheckpointError(f"{place}: auto_map: the model brings code of its own, which is never run")
+
+    def count(self, name: str, default: int | None = None, *, most: int = LARGEST) -> int:
+        """A whole number from 1 to `most`."""
+        value = self._fields.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+            raise CheckpointError(f"{self._place}: {name} is {value!r}, not a number from 1 to {most}")
+        return value
+
+    def token(self, name: str, default: int) -> int:
+        """A token id."""
+        value = self._fields.get(name)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < LARGEST:
+            raise CheckpointError(f"{self._place}: {name} is {value!r}, no token id")
+        return value
+
+    def layers(self, name: str, default: int | None = None) -> int:
+        """A number of layers."""
+        return self.count(name, default, most=MOST_LAYERS)
+
+    def heads(self, name: str, default: int | None = None, *, width: int) -> int:
+        """A number of heads that divides the width."""
+        heads = self.count(name, default)
+        if width % heads:
+            raise CheckpointError(f"{self._place}: {name} {heads} does not divide the width {width}")
+        return heads
+
+    def real(self, name: str, default: float) -> float:
+        """A positive number."""
+        value = self._fields.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+            raise CheckpointError(f"{self._place}: {name} is {value!r}, not a positive number")
+        return float(value)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """True or false."""
+        value = self._fields.get(name, default)
+        if not isinstance(value, bool):
+            raise CheckpointError(f"{self._place}: {name} is {value!r}, neither true nor false")
+        return value
+
+    def activation(self, name: str, default: str = "gelu") -> Activation:
+        """An activation by transformers' name."""
+        value = self._fields.get(name, default)
+        if not isinstance(value, str) or value not in ACTIVATION_NAMES:
+            known = ", ".join(ACTIVATION_NAMES)
+            raise CheckpointError(f"{self._place}: {name} is {value!r}; known: {known}")
+        return ACTIVATION_NAMES[value]
+
+    def only(self, name: str, *allowed: Any) -> None:
+        """Refuse every value but these; the first is that of a config without the field."""
+        value = self._fields.get(name, allowed[0])
+        if value not in allowed:
+            raise CheckpointError(f"{self._place}: {name} is {value!r}; supported: {allowed[0]!r}")
+
+    def part(self, name: str) -> Config:
+        """The config of a part of the model; empty where there is none."""
+        fields = self._fields.get(name) or {}
+        if not isinstance(fields, dict):
+            raise CheckpointError(f"{self._place}: {name} is no object")
+        return Config(fields, place=f"{self._place}: {name}")
+
+    def given(self, name: str) -> Any:
+        """A field as it stands, or None."""
+        return self._fields.get(name)
+
+    def labels(self, count: int, choices: Choices) -> tuple[str, ...]:
+        """The labels that were chosen, else the names in id2label, else LABEL_i."""
+        if choices.labels is not None:
+            return check_count(read_labels(choices.labels), count)
+        named = self._fields.get("id2label")
+        if named is None:
+            return tuple(f"LABEL_{index}" for index in range(count))
+        if not isinstance(named, dict) or set(named) != {str(index) for index in range(count)}:
+            raise CheckpointError(
+                f"{self._place}: id2label does not name the {count} outputs from 0 to {count - 1}"
+            )
+        return tuple(str(named[str(index)]) for index in range(count))
+
+    def scoring(self, outputs: int) -> Scoring:
+        """What turns logits into scores, as the text classification pipeline of transformers chooses."""
+        self.only(
+            "problem_type", None, "regression", "single_label_classification", "multi_label_classification"
+        )
+        kind = self._fields.get("problem_type")
+        if kind == "regression":
+            return "none"
+        return "sigmoid" if kind == "multi_label_classification" or outputs == 1 else "softmax"
