@@ -15,7 +15,7 @@ FRESH := $(VENV)/fresh
 MODELS := code-language digit-in-clutter digit-motion
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-gpu lint format image-test demo bundles pictures constraints clean
+.PHONY: help serve test test-slow test-gpu lint format image-test demo bundles pictures constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ serve: $(SERVE)/.installed ## Serve the built-in models on http://127.0.0.1:8000
 
 test: $(DEV)/.installed ## Run the tests
 	$(DEV)/bin/python -m pytest $(ARGS)
+
+test-slow: $(DEV)/.installed ## Run the tests at real model sizes
+	$(DEV)/bin/python -m pytest -m slow $(ARGS)
 
 test-gpu: $(GPU)/.installed ## Run the end-to-end tests on the first CUDA device
 	REGARD_DEVICE=cuda:0 $(GPU)/bin/python -m pytest tests/end_to_end $(ARGS)

@@ -1,4 +1,4 @@
-"""`regard export`: a subcommand that the service finds through the entry point group `regard.commands`.
+"""`regard export` and `regard inspect`, found by the service through the entry point group `regard.commands`.
 
 Everything heavy is imported when the command runs, so that a server started from the same environment
 never loads torch.
@@ -9,42 +9,64 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+if TYPE_CHECKING:
+    from models.checkpoints.checkpoint import Checkpoint
+
 INTERRUPTED = 130
 
 
+class Heads(StrEnum):
+    """Whose number of heads holds."""
+
+    CONFIG = "config"
+    PAPER = "paper"
+
+
+SourceArgument = Annotated[
+    str, typer.Argument(help="Folder or file of a checkpoint, or OWNER/NAME on the hub.")
+]
+ArchitectureOption = Annotated[
+    str | None, typer.Option(help="Read the source as this, whatever its config and keys look like.")
+]
+LabelsOption = Annotated[str | None, typer.Option(help="File with the labels' names, or imagenet-1k.")]
+TokenizerOption = Annotated[Path | None, typer.Option(help="A tokenizer.json, or a folder with one.")]
+HeadsOption = Annotated[
+    Heads | None,
+    typer.Option(help="Whose number of heads holds where an X-CLIP's config differs from the paper."),
+]
+
+
 def register(app: typer.Typer) -> None:
-    """Add the subcommand to the `regard` command."""
+    """Add the subcommands to the `regard` command."""
     app.command()(export)
+    app.command()(inspect)
 
 
 def export(
-    source: Annotated[str, typer.Argument(help="Folder or file of a checkpoint, or OWNER/NAME on the hub.")],
+    source: SourceArgument,
     out: Annotated[Path, typer.Option(help="Model repository: the bundle becomes OUT/NAME/VERSION.")],
     name: Annotated[str | None, typer.Option(help="Serve under this name instead of the source's.")] = None,
-    architecture: Annotated[
-        str | None, typer.Option(help="Read the source as this, whatever its config and keys look like.")
-    ] = None,
-    labels: Annotated[str | None, typer.Option(help="File with the labels' names, or imagenet-1k.")] = None,
-    tokenizer: Annotated[Path | None, typer.Option(help="A tokenizer.json, or a folder with one.")] = None,
+    architecture: ArchitectureOption = None,
+    labels: LabelsOption = None,
+    tokenizer: TokenizerOption = None,
+    heads: HeadsOption = None,
 ) -> None:
     """Turn a checkpoint into a verified bundle."""
     from dataclasses import replace
 
-    with _refusals(), _stages() as progress:
+    with _refusals("export"), _stages() as progress:
         from export.pack import pack, steps
-        from models.checkpoints.checkpoint import Choices
-        from models.checkpoints.read import read
 
         bar = progress.add_task("read")
-        choices = Choices(architecture=architecture, labels=labels, tokenizer=tokenizer)
-        checkpoint = read(source, choices)
+        checkpoint = _read(source, architecture, labels, tokenizer, heads)
         if name is not None:
             checkpoint = replace(checkpoint, name=name)
         progress.update(bar, total=steps(checkpoint))
@@ -53,6 +75,47 @@ def export(
         )
         progress.update(bar, description="done")
     typer.echo(folder)
+
+
+def inspect(
+    source: Annotated[str, typer.Argument(help="A bundle, or what `regard export` takes.")],
+    architecture: ArchitectureOption = None,
+    labels: LabelsOption = None,
+    tokenizer: TokenizerOption = None,
+    heads: HeadsOption = None,
+) -> None:
+    """Show what a bundle or a checkpoint holds."""
+    with _refusals("inspect"):
+        from export import inspection
+        from export.pack import checked, describe
+        from service import bundle
+
+        folder = Path(source)
+        if (folder / bundle.MANIFEST).is_file():
+            manifest = bundle.read(folder)
+            found = inspection.tables(manifest, inspection.sizes_of_bundle(folder, manifest))
+        else:
+            checkpoint = _read(source, architecture, labels, tokenizer, heads)
+            described = describe(checkpoint, *checked(checkpoint))
+            found = inspection.tables(described, inspection.sizes_of_source(checkpoint))
+    Console().print(found)
+
+
+def _read(
+    source: str, architecture: str | None, labels: str | None, tokenizer: Path | None, heads: Heads | None
+) -> Checkpoint:
+    from models.checkpoints.checkpoint import Choices
+    from models.checkpoints.read import read
+
+    return read(
+        source,
+        Choices(
+            architecture=architecture,
+            labels=labels,
+            tokenizer=tokenizer,
+            heads=None if heads is None else heads.value,
+        ),
+    )
 
 
 @contextmanager
@@ -64,7 +127,7 @@ def _stages() -> Iterator[Progress]:
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def _refusals(command: str) -> Iterator[None]:
     """What a source or an export can refuse becomes one line; SIGTERM ends as tidily as an interrupt."""
 
     def stop(number: int, frame: Any) -> NoReturn:
@@ -74,13 +137,14 @@ def _refusals() -> Iterator[None]:
     try:
         from export.errors import ExportError
         from models.checkpoints.checkpoint import CheckpointError
+        from service.bundle import BundleError
 
         yield
     except ModuleNotFoundError as error:
         typer.echo(f"{error.name} is missing: install Regard with its extras cpu and export", err=True)
         raise typer.Exit(1) from None
-    except (ExportError, CheckpointError, OSError) as error:
-        typer.secho(f"export refused: {error}", fg="red", err=True)
+    except (ExportError, CheckpointError, BundleError, OSError) as error:
+        typer.secho(f"{command} refused: {error}", fg="red", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         typer.secho("interrupted; nothing was written", fg="red", err=True)

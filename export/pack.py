@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -30,11 +31,12 @@ from models.programs import MapProgram
 from service.bundle import (
     MANIFEST,
     MODEL,
+    NAME_PATTERN,
     TOKENIZER,
     Card,
+    Description,
     Manifest,
     MapSpec,
-    Parity,
     Provenance,
     Tap,
     TensorSpec,
@@ -55,6 +57,7 @@ def pack(checkpoint: Checkpoint, repository: Path, *, advance: Advance = lambda 
     The bundle is built in a folder beside its place and renamed into it last. Raises ExportError where the
     place is taken, the checkpoint does not fit, or verification fails; then nothing is left behind.
     """
+    checked(checkpoint)
     target = repository / checkpoint.name / checkpoint.version
     if target.exists():
         raise ExportError(f"{target} exists already")
@@ -73,8 +76,8 @@ def pack(checkpoint: Checkpoint, repository: Path, *, advance: Advance = lambda 
 
 def build(checkpoint: Checkpoint, folder: Path, *, advance: Advance = lambda stage: None) -> None:
     """Write the graphs and the tokenizer of a bundle."""
-    model, spec = checkpoint.model, _preprocessing(checkpoint)
-    names = _checked_signature(checkpoint, spec)
+    model = checkpoint.model
+    spec, names = checked(checkpoint)
     inputs = example_inputs(model, spec, tracing_shape(spec), seed=0)
     advance("model")
     export_model(model, inputs, names.axes, outputs=[*names.outputs, *names.taps], path=folder / MODEL)
@@ -89,24 +92,25 @@ def build(checkpoint: Checkpoint, folder: Path, *, advance: Advance = lambda sta
 
 def seal(checkpoint: Checkpoint, folder: Path, *, advance: Advance = lambda stage: None) -> Manifest:
     """Verify the graphs in a folder and write the manifest beside them; raises ExportError."""
-    spec = _preprocessing(checkpoint)
-    names = signature(checkpoint.model, spec)
+    spec, names = checked(checkpoint)
     parity = verify(folder, checkpoint.model, spec, names, advance=lambda: advance("verify"))
     advance("manifest")
-    manifest = describe(checkpoint, spec, names, parity, _digests(folder))
+    tools = {tool: version(tool).split("+")[0] for tool in ("regard", "torch", "onnx", "onnxscript")}
+    manifest = Manifest(
+        **dict(describe(checkpoint, spec, names)),
+        parity=parity,
+        provenance=Provenance(source=checkpoint.source, sha256=digest(*checkpoint.weights), tools=tools),
+        files=_digests(folder),
+    )
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
     return manifest
 
 
-def describe(
-    checkpoint: Checkpoint, spec: Preprocessing, names: Signature, parity: Parity, files: dict[str, str]
-) -> Manifest:
-    """The manifest of a checkpoint's bundle."""
+def describe(checkpoint: Checkpoint, spec: Preprocessing, names: Signature) -> Description:
+    """What the bundle of a checkpoint says of its model."""
     model = checkpoint.model
-    axes = names.axes
     inputs = example_inputs(model, spec, tracing_shape(spec), seed=0)
-    tools = {tool: version(tool).split("+")[0] for tool in ("regard", "torch", "onnx", "onnxscript")}
-    return Manifest(
+    return Description(
         name=checkpoint.name,
         version=checkpoint.version,
         family=checkpoint.family,
@@ -117,15 +121,13 @@ def describe(
         activation=checkpoint.activation,
         preprocessing=spec,
         inputs=tuple(
-            _tensor(name, axes, "float32" if x.is_floating_point() else "int64") for name, x in inputs.items()
+            _tensor(name, names.axes, "float32" if x.is_floating_point() else "int64")
+            for name, x in inputs.items()
         ),
-        outputs=tuple(_tensor(name, axes, "float32") for name in names.outputs),
-        taps=tuple(_tap(name, axes) for name in names.taps),
+        outputs=tuple(_tensor(name, names.axes, "float32") for name in names.outputs),
+        taps=tuple(_tap(name, names.axes) for name in names.taps),
         maps=tuple(_map(name, program) for name, program in map_programs(model).items()),
-        parity=parity,
         card=None if checkpoint.card is None else Card.model_validate(checkpoint.card),
-        provenance=Provenance(source=checkpoint.source, sha256=digest(*checkpoint.weights), tools=tools),
-        files=files,
     )
 
 
@@ -136,8 +138,11 @@ def _preprocessing(checkpoint: Checkpoint) -> Preprocessing:
         raise ExportError(f"preprocessing: {error}") from error
 
 
-def _checked_signature(checkpoint: Checkpoint, spec: Preprocessing) -> Signature:
-    """The model's signature; raises ExportError where the parts of a checkpoint do not fit each other."""
+def checked(checkpoint: Checkpoint) -> tuple[Preprocessing, Signature]:
+    """How the model's input is made and its signature; raises ExportError where the parts do not fit."""
+    spec = _preprocessing(checkpoint)
+    if not re.fullmatch(NAME_PATTERN, checkpoint.name):
+        raise ExportError(f"name {checkpoint.name!r} does not match {NAME_PATTERN}")
     if spec.kind != checkpoint.family:
         raise ExportError(f"preprocessing is for {spec.kind}, the model is of the family {checkpoint.family}")
     if (spec.kind == "text") != (checkpoint.tokenizer is not None):
@@ -146,7 +151,7 @@ def _checked_signature(checkpoint: Checkpoint, spec: Preprocessing) -> Signature
     logits = names.axes["logits"][1]
     if logits != len(checkpoint.labels):
         raise ExportError(f"{logits} logits, {len(checkpoint.labels)} labels")
-    return names
+    return spec, names
 
 
 def _tensor(name: str, axes: dict[str, Axes], dtype: str) -> TensorSpec:

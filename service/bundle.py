@@ -28,7 +28,8 @@ from pydantic import (
 Family = Literal["text", "image", "video"]
 Precision = Literal["fp32", "fp16", "int8"]
 Kind = Literal["tokens", "token_matrix", "grid", "channels", "frames", "frame_matrix", "frame_grid"]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 # What is left of each kind of map once layer, head and label are chosen.
@@ -217,45 +218,26 @@ class Provenance(Frozen):
     tools: dict[str, str]
 
 
-class Manifest(Frozen):
-    """Everything the service has to know of a model version.
+class Description(Frozen):
+    """A model: what goes in, what comes out, and which maps its taps allow.
 
-    `activation` "none" leaves logits as they are (regression). `max_batch` is the most inputs of one run: 1
-    where activations are quantised by the range of the whole batch, so that a neighbour would change an
-    answer. `parity` is of the fp32 graphs; a lower precision has its `agreement` with them too.
+    `activation` turns logits into scores; "none" leaves them as they are (regression).
     """
 
-    schema_version: Literal[1] = 1
     name: Name
     version: Annotated[str, Field(pattern=r"^[0-9]+$")]
     family: Family
-    task: Literal["classification"] = "classification"
     architecture: str
     parameters: int
     description: str
     labels: tuple[str, ...] = Field(min_length=1)
     activation: Literal["softmax", "sigmoid", "none"] = "softmax"
-    precision: Precision = "fp32"
-    max_batch: Literal[1] | None = None
     preprocessing: Annotated[TextInput | ImageInput | VideoInput, Field(discriminator="kind")]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     taps: tuple[Tap, ...]
     maps: tuple[MapSpec, ...]
-    parity: Parity
-    agreement: Agreement | None = None
     card: Card | None
-    provenance: Provenance
-    files: dict[str, Sha256]
-
-    @field_validator("files")
-    @classmethod
-    def _inside(cls, files: dict[str, str]) -> dict[str, str]:
-        for name in files:
-            path = PurePosixPath(name)
-            if path.is_absolute() or ".." in path.parts or "\\" in name or name == MANIFEST:
-                raise ValueError(f"file {name!r} is not inside the bundle")
-        return files
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -269,6 +251,33 @@ class Manifest(Frozen):
     def map(self, name: str) -> MapSpec | None:
         """The map of this name, if the model has it."""
         return next((spec for spec in self.maps if spec.name == name), None)
+
+
+class Manifest(Description):
+    """Everything the service has to know of a model version.
+
+    `max_batch` is the most inputs of one run: 1 where activations are quantised by the range of the whole
+    batch, so that a neighbour would change an answer. `parity` is of the fp32 graphs; a lower precision has
+    its `agreement` with them too.
+    """
+
+    schema_version: Literal[1] = 1
+    task: Literal["classification"] = "classification"
+    precision: Precision = "fp32"
+    max_batch: Literal[1] | None = None
+    parity: Parity
+    agreement: Agreement | None = None
+    provenance: Provenance
+    files: dict[str, Sha256]
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, str]) -> dict[str, str]:
+        for name in files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or "\\" in name or name == MANIFEST:
+                raise ValueError(f"file {name!r} is not inside the bundle")
+        return files
 
 
 def digest(*paths: Path) -> str:

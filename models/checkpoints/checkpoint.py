@@ -13,7 +13,13 @@ Scoring = Literal["softmax", "sigmoid", "none"]
 
 
 class CheckpointError(Exception):
-    """A source that does not become a model; says what does not fit."""
+    """A source that does not become a model; says in one line what does not fit.
+
+    What a source holds is quoted, but never sent to a terminal as it stands: what is not printable is escaped.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in reason))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +52,10 @@ class Choices:
 
     `architecture` names the reader; `labels` is a file of names or the name of a known list; `tokenizer` a
     tokenizer.json or a folder that holds one; `heads` whose count holds in an X-CLIP of transformers: its
-    config's or the paper's.
+    config's ("config") or the paper's ("paper").
     """
 
     architecture: str | None = None
     labels: str | None = None
     tokenizer: Path | None = None
-    heads: Literal["config", "paper"] | None = None
+    heads: str | None = None
