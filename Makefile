@@ -15,7 +15,7 @@ FRESH := $(VENV)/fresh
 MODELS := code-language digit-in-clutter digit-motion
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-slow test-gpu lint format image-test demo bundles pictures constraints clean
+.PHONY: help serve test test-slow test-gpu lint format image-test demo bundles agreement pictures constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,18 @@ bundles: $(DEV)/.installed ## Export the weights of the three built-in models ag
 		$(DEV)/bin/regard export models/demo/$$model/weights --out .cache/bundles; done
 	set -e; for model in $(MODELS); do \
 		rm -rf service/demo/$$model; mv .cache/bundles/$$model service/demo/; done
+
+agreement: $(DEV)/.installed ## Compare fp16 and int8 of the three built-in models with fp32
+	rm -rf .cache/agreement
+	$(DEV)/bin/python -m models.demo.held_out --out .cache/agreement/data
+	set -e; for precision in fp16 int8; do for model in $(MODELS); do \
+		repository=.cache/agreement/$$precision; \
+		data=$$(test $$model-$$precision != digit-in-clutter-int8 || echo --data .cache/agreement/data/calibration); \
+		$(DEV)/bin/regard export models/demo/$$(echo $$model | tr - _)/weights --out $$repository \
+			--precision $$precision $$data; \
+		$(DEV)/bin/regard evaluate $$repository/$$model/1 --against service/demo/$$model/1 \
+			--data .cache/agreement/data/$$model --json $$repository/$$model.json; \
+	done; done
 
 pictures: $(DEV)/.installed ## Draw the pictures of the README again
 	$(DEV)/bin/regard predict examples/snippet.rs --maps .cache/pictures/text > /dev/null

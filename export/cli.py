@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
+    from export.lowering import Tools
     from models.checkpoints.checkpoint import Checkpoint
 
 INTERRUPTED = 130
@@ -44,13 +45,14 @@ HeadsOption = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the subcommands to the `regard` command."""
-    app.command()(export)
+def register(app: typer.Typer, tools: Tools) -> None:
+    """Add the subcommands to the `regard` command; `tools` are what export needs of the service."""
+    app.command(context_settings={"obj": tools})(export)
     app.command()(inspect)
 
 
 def export(
+    context: typer.Context,
     source: SourceArgument,
     out: Annotated[Path, typer.Option(help="Model repository: the bundle becomes OUT/NAME/VERSION.")],
     name: Annotated[str | None, typer.Option(help="Serve under this name instead of the source's.")] = None,
@@ -58,20 +60,44 @@ def export(
     labels: LabelsOption = None,
     tokenizer: TokenizerOption = None,
     heads: HeadsOption = None,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"], typer.Option(help="What the graphs compute in.")
+    ] = "fp32",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Inputs to measure a lower precision on, as `regard evaluate` takes them; int8 of a "
+            "convolutional network also finds its ranges on them.",
+            exists=True,
+        ),
+    ] = None,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Write a lower precision however much it loses.")
+    ] = False,
 ) -> None:
     """Turn a checkpoint into a verified bundle."""
     from dataclasses import replace
 
+    if precision == "fp32" and (data is not None or accept_loss):
+        raise typer.BadParameter("--data and --accept-loss are for --precision fp16 and int8")
     with _refusals("export"), _stages() as progress:
+        from export.lowering import Lowering
         from export.pack import pack, steps
+
+        lowering = None
+        if precision != "fp32":
+            lowering = Lowering(precision=precision, tools=context.obj, data=data, accept_loss=accept_loss)
 
         bar = progress.add_task("read")
         checkpoint = _read(source, architecture, labels, tokenizer, heads)
         if name is not None:
             checkpoint = replace(checkpoint, name=name)
-        progress.update(bar, total=steps(checkpoint))
+        progress.update(bar, total=steps(checkpoint, lowering))
         folder = pack(
-            checkpoint, out, advance=lambda stage: progress.update(bar, advance=1, description=stage)
+            checkpoint,
+            out,
+            lowering=lowering,
+            advance=lambda stage: progress.update(bar, advance=1, description=stage),
         )
         progress.update(bar, description="done")
     typer.echo(folder)
@@ -122,7 +148,7 @@ def _read(
 def _stages() -> Iterator[Progress]:
     """A bar on standard error that names the stage."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         yield progress
 
 

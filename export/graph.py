@@ -72,7 +72,7 @@ def _write(
 ) -> None:
     dynamic = {name: _dynamic(axes[name]) for name in inputs}
     as_tuple = isinstance(module, _ByName)
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         program = torch.onnx.export(
             module,
             args=(tuple(inputs.values()),) if as_tuple else (),
@@ -96,7 +96,7 @@ def _dynamic(axes: Axes) -> dict[int, torch.export.Dim]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The exporter reports on standard output and through warnings; what matters is verified afterwards."""
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)

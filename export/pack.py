@@ -6,14 +6,17 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from export import quantize
 from export.errors import ExportError
 from export.graph import export_model, export_program, map_outputs
+from export.lowering import Lowering, examples
 from export.shapes import (
     Axes,
     Preprocessing,
@@ -46,32 +49,50 @@ from service.bundle import (
 Advance = Callable[[str], None]
 
 
-def steps(checkpoint: Checkpoint) -> int:
+def steps(checkpoint: Checkpoint, lowering: Lowering | None = None) -> int:
     """How often `pack` calls `advance` for this checkpoint."""
-    return 2 + len(map_programs(checkpoint.model)) + 2 * len(verified_shapes(_preprocessing(checkpoint)))
+    verified = 2 * len(verified_shapes(_preprocessing(checkpoint)))
+    return 2 + len(map_programs(checkpoint.model)) + verified + (2 if lowering else 0)
 
 
-def pack(checkpoint: Checkpoint, repository: Path, *, advance: Advance = lambda stage: None) -> Path:
+def pack(
+    checkpoint: Checkpoint,
+    repository: Path,
+    *,
+    lowering: Lowering | None = None,
+    advance: Advance = lambda stage: None,
+) -> Path:
     """Export, verify and write `repository/NAME/VERSION`; returns that folder.
 
-    The bundle is built in a folder beside its place and renamed into it last. Raises ExportError where the
-    place is taken, the checkpoint does not fit, or verification fails; then nothing is left behind.
+    The bundle is built in a folder beside its place and renamed into it last; one of lower precision is made
+    from a verified one and measured against it. Raises ExportError where the place is taken, the checkpoint
+    does not fit, verification fails or too much is lost; then nothing is left behind.
     """
     checked(checkpoint)
     target = repository / checkpoint.name / checkpoint.version
     if target.exists():
         raise ExportError(f"{target} exists already")
     repository.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".export-", dir=repository))
-    try:
-        build(checkpoint, staging, advance=advance)
-        seal(checkpoint, staging, advance=advance)
-        staging.chmod(0o755)
+    with _staging(repository) as folder, _staging(repository) as lowered:
+        build(checkpoint, folder, advance=advance)
+        manifest = seal(checkpoint, folder, advance=advance)
+        if lowering is not None:
+            lower(checkpoint, folder, manifest, lowered, lowering, advance=advance)
+            folder = lowered
+        folder.chmod(0o755)
         target.parent.mkdir(exist_ok=True)
-        os.rename(staging, target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        os.rename(folder, target)
     return target
+
+
+@contextmanager
+def _staging(repository: Path) -> Iterator[Path]:
+    """A folder beside a bundle's place; gone afterwards unless it was renamed."""
+    folder = Path(tempfile.mkdtemp(prefix=".export-", dir=repository))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def build(checkpoint: Checkpoint, folder: Path, *, advance: Advance = lambda stage: None) -> None:
@@ -102,8 +123,33 @@ def seal(checkpoint: Checkpoint, folder: Path, *, advance: Advance = lambda stag
         provenance=Provenance(source=checkpoint.source, sha256=digest(*checkpoint.weights), tools=tools),
         files=_digests(folder),
     )
-    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
+    _write(folder, manifest)
     return manifest
+
+
+def lower(
+    checkpoint: Checkpoint,
+    folder: Path,
+    manifest: Manifest,
+    into: Path,
+    lowering: Lowering,
+    *,
+    advance: Advance = lambda stage: None,
+) -> Manifest:
+    """Write the verified bundle `folder` into another one in lower precision; raises ExportError."""
+    advance(lowering.precision)
+    lowered = quantize.lower(folder, manifest, into, lowering.precision, lowering.calibration(folder))
+    lowered = lowered.model_copy(update={"files": _digests(into)})
+    _write(into, lowered)
+    advance("measure")
+    agreement = lowering.measure(into, folder, examples(checkpoint.model, manifest.preprocessing))
+    lowered = lowered.model_copy(update={"agreement": agreement})
+    _write(into, lowered)
+    return lowered
+
+
+def _write(folder: Path, manifest: Manifest) -> None:
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
 
 
 def describe(checkpoint: Checkpoint, spec: Preprocessing, names: Signature) -> Description:

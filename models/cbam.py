@@ -14,7 +14,10 @@ from torch import Tensor, nn
 from models.attention import Taps
 from models.programs import ChannelGates, ClassActivation, MapProgram, SpatialGates
 
-DEPTHS: dict[int, tuple[int, int, int, int]] = {
+Depth = Literal[18, 34, 50, 101]
+Stem = Literal["imagenet", "small"]
+
+DEPTHS: dict[Depth, tuple[int, int, int, int]] = {
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
     50: (3, 4, 6, 3),
@@ -28,22 +31,26 @@ class CBAMConfig:
 
     `depth` is one of 18, 34 (basic blocks), 50, 101 (bottleneck blocks). `stem` "imagenet" is a 7x7
     convolution of stride 2 and a pooling, "small" a 3x3 convolution of stride 1 for small pictures.
+    `gate_bias` is whether the linear maps of the channel gates have one: the paper's have, timm's have none.
     """
 
     labels: int
-    depth: Literal[18, 34, 50, 101] = 50
+    depth: Depth = 50
     width: int = 64
-    stem: Literal["imagenet", "small"] = "imagenet"
+    stem: Stem = "imagenet"
     reduction: int = 16
+    gate_bias: bool = True
 
 
 class ChannelGate(nn.Module):
     """One weight per channel from average and maximum, through one shared MLP."""
 
-    def __init__(self, *, channels: int, reduction: int) -> None:
+    def __init__(self, *, channels: int, reduction: int, bias: bool = True) -> None:
         super().__init__()
         hidden = max(1, channels // reduction)
-        self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, hidden, bias=bias), nn.ReLU(), nn.Linear(hidden, channels, bias=bias)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, C, H, W] -> gate [B, C] in (0, 1)."""
@@ -68,9 +75,9 @@ class SpatialGate(nn.Module):
 class CBAM(nn.Module):
     """Channel gate, then spatial gate; hands both out as taps."""
 
-    def __init__(self, *, channels: int, reduction: int) -> None:
+    def __init__(self, *, channels: int, reduction: int, bias: bool = True) -> None:
         super().__init__()
-        self.channel = ChannelGate(channels=channels, reduction=reduction)
+        self.channel = ChannelGate(channels=channels, reduction=reduction, bias=bias)
         self.spatial = SpatialGate()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Taps]:
@@ -83,10 +90,12 @@ class CBAM(nn.Module):
 class Block(nn.Module):
     """A residual branch, gated by CBAM before it is added to the shortcut."""
 
-    def __init__(self, branch: nn.Module, *, inputs: int, outputs: int, stride: int, reduction: int) -> None:
+    def __init__(
+        self, branch: nn.Module, *, inputs: int, outputs: int, stride: int, config: CBAMConfig
+    ) -> None:
         super().__init__()
         self.branch = branch
-        self.cbam = CBAM(channels=outputs, reduction=reduction)
+        self.cbam = CBAM(channels=outputs, reduction=config.reduction, bias=config.gate_bias)
         self.shortcut = (
             nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
             if stride != 1 or inputs != outputs
@@ -98,7 +107,7 @@ class Block(nn.Module):
         return torch.relu(gated + self.shortcut(x)), taps
 
 
-def basic_block(inputs: int, planes: int, stride: int, reduction: int) -> Block:
+def basic_block(inputs: int, planes: int, stride: int, config: CBAMConfig) -> Block:
     """Two 3x3 convolutions."""
     branch = nn.Sequential(
         nn.Conv2d(inputs, planes, 3, stride, 1, bias=False),
@@ -107,10 +116,10 @@ def basic_block(inputs: int, planes: int, stride: int, reduction: int) -> Block:
         nn.Conv2d(planes, planes, 3, 1, 1, bias=False),
         nn.BatchNorm2d(planes),
     )
-    return Block(branch, inputs=inputs, outputs=planes, stride=stride, reduction=reduction)
+    return Block(branch, inputs=inputs, outputs=planes, stride=stride, config=config)
 
 
-def bottleneck(inputs: int, planes: int, stride: int, reduction: int) -> Block:
+def bottleneck(inputs: int, planes: int, stride: int, config: CBAMConfig) -> Block:
     """1x1, 3x3, 1x1 convolutions; four times as many channels leave as planes."""
     outputs = 4 * planes
     branch = nn.Sequential(
@@ -123,7 +132,7 @@ def bottleneck(inputs: int, planes: int, stride: int, reduction: int) -> Block:
         nn.Conv2d(planes, outputs, 1, bias=False),
         nn.BatchNorm2d(outputs),
     )
-    return Block(branch, inputs=inputs, outputs=outputs, stride=stride, reduction=reduction)
+    return Block(branch, inputs=inputs, outputs=outputs, stride=stride, config=config)
 
 
 def stem(config: CBAMConfig) -> nn.Sequential:
@@ -154,7 +163,7 @@ class CBAMResNet(nn.Module):
             planes = config.width * 2**stage
             for index in range(depth):
                 stride = 2 if stage > 0 and index == 0 else 1
-                self.blocks[f"stage{stage + 1}_{index}"] = make(inputs, planes, stride, config.reduction)
+                self.blocks[f"stage{stage + 1}_{index}"] = make(inputs, planes, stride, config)
                 inputs = planes * expansion
         self.classifier = nn.Linear(inputs, config.labels)
 

@@ -16,11 +16,16 @@ def attention(query: Tensor, key: Tensor, *, heads: int, lengths: Tensor | None 
 
 
 def class_row(query: Tensor, key: Tensor, *, heads: int, lengths: Tensor | None = None) -> Tensor:
-    """What the class token (the first) attends to: query [B, N, D], key [B, M, D] -> [B, H, M].
+    """What the class token (the first) attends to: query [B, N, D], key [B, M, D] -> [B, H, M]."""
+    return token_row(query, key, token=0, heads=heads, lengths=lengths)
+
+
+def token_row(query: Tensor, key: Tensor, *, token: int, heads: int, lengths: Tensor | None = None) -> Tensor:
+    """What one token attends to: query [B, N, D], key [B, M, D] -> [B, H, M].
 
     Linear in the number of tokens: no other row is computed.
     """
-    return attention(query[:, :1], key, heads=heads, lengths=lengths)[:, :, 0]
+    return attention(query[:, token : token + 1], key, heads=heads, lengths=lengths)[:, :, 0]
 
 
 def received(query: Tensor, key: Tensor, *, heads: int, lengths: Tensor | None = None) -> Tensor:

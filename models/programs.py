@@ -18,6 +18,7 @@ from models.maps import (
     received,
     rollout,
     space_time_rollout,
+    token_row,
 )
 
 Kind = Literal["tokens", "token_matrix", "grid", "channels", "frames", "frame_matrix", "frame_grid"]
@@ -54,6 +55,13 @@ def query_key(layers: Sequence[str]) -> list[str]:
 def pairs(taps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
     """Alternating queries and keys as (query, key) per layer."""
     return list(zip(taps[::2], taps[1::2], strict=True))
+
+
+def patch_grid(row: Tensor, grid: tuple[int, int]) -> Tensor:
+    """A row over tokens, the patches last [..., prefix+P] -> the patches as a grid [..., rows, columns]."""
+    rows, columns = grid
+    out: Tensor = row[..., -rows * columns :].unflatten(-1, grid)
+    return out
 
 
 class ClassRows(MapProgram):
@@ -93,6 +101,39 @@ class Rollout(MapProgram):
 
     def forward(self, *taps: Tensor) -> tuple[Tensor, ...]:
         return (rollout(pairs(taps[1:]), heads=self.heads, lengths=taps[0]),)
+
+
+class PatchRows(MapProgram):
+    kind = "grid"
+    axes = ("head", "row", "column")
+    description = "What the class token attends to among the patches, per layer and head."
+    token: ClassVar[int] = 0
+
+    def __init__(self, layers: Sequence[str], *, heads: int, grid: tuple[int, int]) -> None:
+        super().__init__(taps=query_key(layers), layers=layers)
+        self.heads, self.grid = heads, grid
+
+    def forward(self, *taps: Tensor) -> tuple[Tensor, ...]:
+        rows = (token_row(q, k, token=self.token, heads=self.heads) for q, k in pairs(taps))
+        return tuple(patch_grid(row, self.grid) for row in rows)
+
+
+class DistillationRows(PatchRows):
+    description = "What the distillation token attends to among the patches, per layer and head."
+    token = 1
+
+
+class PatchRollout(MapProgram):
+    kind = "grid"
+    axes = ("row", "column")
+    description = "Attention rollout of the class token through all layers, to the patches."
+
+    def __init__(self, layers: Sequence[str], *, heads: int, grid: tuple[int, int]) -> None:
+        super().__init__(taps=query_key(layers))
+        self.heads, self.grid = heads, grid
+
+    def forward(self, *taps: Tensor) -> tuple[Tensor, ...]:
+        return (patch_grid(rollout(pairs(taps), heads=self.heads), self.grid),)
 
 
 class SpatialGates(MapProgram):

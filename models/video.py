@@ -223,6 +223,17 @@ class TextTower(nn.Module):
         return out
 
 
+def match(model: XCLIP | VideoClassifier, frames: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Taps]:
+    """The forward of a model with its text tower and without."""
+    embeddings, patches, vision_taps = model.vision(frames)
+    video, temporal_taps = model.temporal(embeddings)  # [B, E]
+    addition, prompt_taps = model.prompts(labels, patches)  # [B, K, E]
+    video = nn.functional.normalize(video, dim=-1)
+    prompted = nn.functional.normalize(labels + addition, dim=-1)
+    logits = model.logit_scale.exp() * (prompted @ video[:, :, None])[:, :, 0]
+    return {"logits": logits}, vision_taps | temporal_taps | prompt_taps
+
+
 class XCLIP(nn.Module):
     """Video against label texts; see `VideoClassifier` for a fixed set of labels."""
 
@@ -237,30 +248,26 @@ class XCLIP(nn.Module):
 
     def forward(self, frames: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Taps]:
         """frames [B, T, 3, H, W], labels [K, E] (from `text`) -> logits [B, K] and the taps of every part."""
-        embeddings, patches, vision_taps = self.vision(frames)
-        video, temporal_taps = self.temporal(embeddings)  # [B, E]
-        addition, prompt_taps = self.prompts(labels, patches)  # [B, K, E]
-        video = nn.functional.normalize(video, dim=-1)
-        prompted = nn.functional.normalize(labels + addition, dim=-1)
-        logits = self.logit_scale.exp() * (prompted @ video[:, :, None])[:, :, 0]
-        return {"logits": logits}, vision_taps | temporal_taps | prompt_taps
+        return match(self, frames, labels)
 
 
 class VideoClassifier(nn.Module):
-    """An X-CLIP with the embeddings of its labels fixed: the text tower has done its work."""
+    """An X-CLIP with the embeddings of its labels fixed, without the text tower, which has done its work."""
 
     labels: Tensor
 
     def __init__(self, xclip: XCLIP, labels: Tensor) -> None:
         super().__init__()
         self.config = xclip.config
-        self.xclip = xclip
+        self.vision = xclip.vision
+        self.temporal = xclip.temporal
+        self.prompts = xclip.prompts
+        self.logit_scale = xclip.logit_scale
         self.register_buffer("labels", labels)
 
     def forward(self, frames: Tensor) -> tuple[dict[str, Tensor], Taps]:
         """frames [B, T, 3, H, W], normalised -> logits [B, K] and taps."""
-        out: tuple[dict[str, Tensor], Taps] = self.xclip(frames, self.labels)
-        return out
+        return match(self, frames, self.labels)
 
     def programs(self) -> dict[str, MapProgram]:
         """The maps that this model's taps allow, by name."""

@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 import uvicorn
 from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from service.app import create_app
 from service.bundle import BundleError
+from service.dataset import DatasetError, read_inputs
 from service.errors import Problem
+from service.evaluation import Tools, compare, table
 from service.sessions import ProviderError
 from service.settings import Settings
 
@@ -26,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+Value = TypeVar("Value")
 ModelsOption = Annotated[Path | None, typer.Option(help="Model repository; the built-in models if left out.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda:N.")]
 
@@ -79,6 +86,46 @@ def predict(
         typer.echo(path, err=True)
 
 
+@app.command()
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to judge.", file_okay=False)],
+    against: Annotated[Path, typer.Option(help="Folder of the bundle it is compared with.", file_okay=False)],
+    data: Annotated[
+        Path, typer.Option(help="A folder of files, a .txt with a text on each line, or a .jsonl of texts.")
+    ],
+    limit: Annotated[int | None, typer.Option(help="Take the first so many inputs.", min=1)] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures to this file.", dir_okay=False)
+    ] = None,
+    device: DeviceOption = None,
+) -> None:
+    """Compare two bundles of one model: labels, logits and maps on the same inputs."""
+    settings = _settings(device=device)
+    try:
+        with _counter("inputs", limit) as advance:
+            inputs = map(advance, read_inputs(bundle, data, limit))
+            found = compare(bundle, against, inputs, data=data.name, device=settings.device)
+        if json_file is not None:
+            json_file.write_text(found.model_dump_json(indent=2) + "\n")
+    except (DatasetError, BundleError, ProviderError, OSError) as error:
+        _refuse(str(error))
+    Console().print(table(found))
+
+
+@contextmanager
+def _counter(what: str, total: int | None) -> Iterator[Callable[[Value], Value]]:
+    """A bar on standard error that moves by one for each value that is passed through."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task(what, total=total)
+
+        def advance(value: Value) -> Value:
+            progress.advance(bar)
+            return value
+
+        yield advance
+
+
 def _refuse(reason: str) -> NoReturn:
     """End with one line that says why."""
     typer.secho(reason, fg="red", err=True)
@@ -102,7 +149,7 @@ def main() -> None:
             if error.name != entry.module.partition(".")[0]:
                 raise
             continue  # the runtime image holds the service alone: fewer subcommands
-        register(app)
+        register(app, Tools(read_inputs=read_inputs, compare=compare))
     app()
 
 

@@ -74,6 +74,7 @@ def input_info(item: Item) -> TextInfo | ImageInfo | VideoInfo:
         return TextInfo(
             tokens=list(item.tokens),
             offsets=list(item.offsets),
+            segments=list(item.segments),
             special=list(item.special),
             truncated=item.truncated,
             dropped_tokens=item.dropped_tokens,

@@ -71,12 +71,14 @@ class PictureInput(Frozen):
     """What pictures and frames go through: RGB, resize, centre crop, (x / 255 - mean) / std.
 
     `resize_to` is the shorter side after a resize that keeps the aspect, or height and width after one that
-    does not. `height` and `width` are the crop's.
+    does not. `height` and `width` are the crop's; where its margins are odd, `crop` says on which side the
+    smaller one lies: "floor" left and above (transformers), "even" as the halves round to even (torchvision).
     """
 
     height: int = Field(gt=0)
     width: int = Field(gt=0)
     resize_to: PositiveInt | tuple[PositiveInt, PositiveInt]
+    crop: Literal["floor", "even"] = "floor"
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     mean: tuple[float, float, float]
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]

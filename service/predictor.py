@@ -38,15 +38,20 @@ OUTPUT = "logits"
 
 @dataclass(frozen=True, kw_only=True)
 class Payload:
-    """One raw input of a request: a text, or the bytes of a picture or clip with their declared type."""
+    """One raw input of a request: a text, or the bytes of a picture or clip with their declared type.
+
+    `pair` is the second text of a model that takes two.
+    """
 
     data: str | bytes
+    pair: str | None = None
     content_type: str | None = None
     field: str = "body"
 
     @property
     def nbytes(self) -> int:
-        return len(self.data) if isinstance(self.data, bytes) else 4 * len(self.data)
+        data = len(self.data) if isinstance(self.data, bytes) else 4 * len(self.data)
+        return data + 4 * len(self.pair or "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +105,7 @@ class Predictor:
         manifest = bundle.read(folder)
         return cls(
             manifest=manifest,
-            decoder=_decoder(manifest, folder, limits),
+            decoder=open_decoder(manifest, folder, limits),
             model=pool.open(folder / MODEL),
             programs={spec.name: pool.open(folder / MapSpec.path(spec.name)) for spec in manifest.maps},
             batch_cost=_batch_cost(manifest, batch_tokens, batch_pixels),
@@ -141,10 +146,11 @@ class Predictor:
         """Raw input to an item; raises a Problem that names the field and the limit."""
         decoder, data = self._decoder, payload.data
         if isinstance(decoder, TextDecoder):
-            return decoder.decode(_text(payload, self.manifest.name))
-        if not isinstance(data, bytes):
+            return decoder.decode(_text(payload, self.manifest.name), payload.pair)
+        if not isinstance(data, bytes) or payload.pair is not None:
             family = "a picture" if self.manifest.family == "image" else "a clip"
-            raise InvalidInput(f"model {self.manifest.name} takes {family}, not text", field=payload.field)
+            field = "text_pair" if isinstance(data, bytes) else payload.field
+            raise InvalidInput(f"model {self.manifest.name} takes {family}, not text", field=field)
         return decoder.decode(data, content_type=payload.content_type)
 
     def warm_up(self) -> None:
@@ -266,7 +272,10 @@ def _range(batch: Sequence[Job], name: str) -> range:
     return range(rows[0], rows[-1] + 1)
 
 
-def _decoder(manifest: Manifest, folder: Path, limits: Limits) -> TextDecoder | ImageDecoder | VideoDecoder:
+def open_decoder(
+    manifest: Manifest, folder: Path, limits: Limits
+) -> TextDecoder | ImageDecoder | VideoDecoder:
+    """What turns raw input into the tensors of a bundle."""
     spec = manifest.preprocessing
     if isinstance(spec, TextInput):
         return TextDecoder(spec, folder / TOKENIZER, limits)

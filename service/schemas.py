@@ -8,6 +8,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from service.bundle import Card, Family, ImageInput, Kind, MapSpec, Parity, TextInput, VideoInput
 
+SCORE = (
+    "As the model's `activation` says: softmax, shares of 1; sigmoid, each label's own from 0 to 1; none, "
+    "the value itself (a regression), which may be negative."
+)
+
 
 def _words(value: Any) -> Any:
     """A comma-separated string as a list."""
@@ -41,7 +46,7 @@ class PredictOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    top_k: int = Field(5, ge=1, le=1000, description="How many labels to list, best first.")
+    top_k: int = Field(5, ge=1, le=1000, description="How many labels to list, highest score first.")
     maps: Annotated[tuple[str, ...], BeforeValidator(_words), AfterValidator(_once)] = Field(
         (), max_length=32, description="Maps to make, by name. Others can be fetched later."
     )
@@ -53,14 +58,15 @@ class PredictOptions(BaseModel):
     )
     target: str | int | None = Field(
         None,
-        description="Label, by name or index, of maps that have one per label; the best label if left out.",
+        description="Label, by name or index, of maps that have one per label; the one with the highest "
+        "score if left out.",
     )
     inline: bool = Field(False, description="Put the maps' numbers into the answer.")
 
 
 class Label(BaseModel):
     label: str
-    score: float
+    score: float = Field(description=SCORE)
 
 
 class View(BaseModel):
@@ -78,10 +84,19 @@ class View(BaseModel):
 class TextInfo(BaseModel):
     kind: Literal["text"] = "text"
     tokens: list[str]
-    offsets: list[tuple[int, int]] = Field(description="[start, end) of each token, in characters.")
-    special: list[bool]
-    truncated: bool
-    dropped_tokens: int
+    offsets: list[tuple[int, int]] = Field(
+        description="[start, end) of each token, in characters of the text it is of."
+    )
+    segments: list[int] = Field(
+        description="Which text each token is of: 0 `text`, 1 `text_pair`. A special token is of the text it "
+        "closes and lies at its end; one that opens is of `text`."
+    )
+    special: list[bool] = Field(description="Tokens that are of the model, not of what was written.")
+    truncated: bool = Field(description="Whether the model saw less than was sent.")
+    dropped_tokens: int = Field(
+        description="Cut off the text's end; of a pair off the longer text until both are equally long, then "
+        "off both."
+    )
 
 
 class ImageInfo(BaseModel):
@@ -122,9 +137,9 @@ class MapInfo(BaseModel):
 
 
 class Prediction(BaseModel):
-    label: str
-    score: float
-    top: list[Label]
+    label: str = Field(description="The one with the highest score.")
+    score: float = Field(description=SCORE)
+    top: list[Label] = Field(description="Highest score first.")
     input: TextInfo | ImageInfo | VideoInfo = Field(discriminator="kind")
     maps: list[MapInfo]
 
@@ -179,6 +194,9 @@ class ModelInfo(BaseModel):
     task: str
     description: str
     labels: list[str]
+    activation: Literal["softmax", "sigmoid", "none"] = Field(
+        description="What makes scores of logits; none where they are values (a regression)."
+    )
     precision: str
     preprocessing: TextInput | ImageInput | VideoInput
     maps: list[MapSummary]

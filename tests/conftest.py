@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from export.pack import pack, steps
+from export.lowering import Lowering
+from export.pack import lower, pack, steps
+from export.quantize import Lower
 from models.cbam import CBAMConfig, CBAMResNet
 from models.checkpoints import native
 from models.checkpoints.checkpoint import Checkpoint
 from models.text import TextConfig, TextTransformer
 from models.video import XCLIP, TowerConfig, XCLIPConfig
+from service import bundle
+from service.dataset import read_inputs
+from service.evaluation import Tools, compare
 
 # timm needs torchvision, which has no build for a torch without CUDA: its operators are missing then, and two
 # of them are looked up when it is imported. They are declared here, before anything imports it.
@@ -106,6 +115,20 @@ def save_checkpoint(folder: Path, family: str) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def clip_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tokenizer in the manner of CLIP: 516 tokens, the end the highest."""
+    from transformers import CLIPTokenizerFast  # slow to import, and few tests need it
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = [*alphabet, *(f"{letter}</w>" for letter in alphabet), "th", "the</w>"]
+    vocabulary = {word: index for index, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
+    folder = tmp_path_factory.mktemp("tokenizer")
+    merges = [("t", "h"), ("th", "e</w>")]
+    CLIPTokenizerFast(vocab=vocabulary, merges=merges).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="session", params=["text", "image", "video"])
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """One loaded checkpoint of each family."""
@@ -122,3 +145,28 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pack(checkpoint, root, advance=stages.append)
         assert len(stages) == steps(checkpoint)
     return root
+
+
+@pytest.fixture(scope="session")
+def lowered(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Lower], Path]:
+    """Makes the bundle of a family in fp16 or int8, once; it is served from a repository of its own."""
+    pictures = tmp_path_factory.mktemp("pictures")
+    for index, values in enumerate(np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), np.uint8)):
+        Image.fromarray(values).save(pictures / f"{index}.png")
+
+    @cache
+    def make(family: str, precision: Lower) -> Path:
+        folder = repository / f"tiny-{family}" / "1"
+        into = tmp_path_factory.mktemp(precision) / folder.parent.name / "1"
+        into.mkdir(parents=True)
+        lowering = Lowering(
+            precision=precision,
+            tools=Tools(read_inputs=read_inputs, compare=compare),
+            data=pictures if family == "image" else None,
+            accept_loss=True,
+        )
+        checkpoint = native.load(save_checkpoint(tmp_path_factory.mktemp(family), family))
+        lower(checkpoint, folder, bundle.read(folder), into, lowering)
+        return into
+
+    return make

@@ -2,125 +2,192 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, Choices
 from models.checkpoints.config import Config
-from models.checkpoints.keys import Rule, fill, rule
+from models.checkpoints.keys import Rule, fill, one, rule
 from models.checkpoints.source import Source
 from models.checkpoints.tokens import find_tokenizer, text_input
 from models.text import TextConfig, TextTransformer
 
-TITLES = {"bert": "BERT", "roberta": "RoBERTa", "xlm-roberta": "XLM-RoBERTa"}
 LAYER = r"encoder\.layer\.(\d+)\."
-POSITIONS = "embeddings.position_embeddings.weight"
-SEGMENTS = "embeddings.token_type_embeddings.weight"
-# The linear map before the classifier and the classifier itself.
-HEADS = {
-    "bert": (r"bert\.pooler\.dense\.(.+)", r"classifier\.(.+)"),
-    "roberta": (r"classifier\.dense\.(.+)", r"classifier\.out_proj\.(.+)"),
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What sets one of them apart.
+
+    `prefix` begins the keys of the encoder, `dense` and `classifier` those of the two linear maps behind it;
+    `vocabulary` and `pad_id` are what a config without these fields means. `after_padding` says that the
+    first token has the position after the padding's id, so that the rows before are never looked up.
+    """
+
+    title: str
+    prefix: str
+    dense: str
+    classifier: str
+    vocabulary: int
+    pad_id: int
+    after_padding: bool
+
+
+def roberta(title: str, *, vocabulary: int) -> Layout:
+    """RoBERTa's layout."""
+    return Layout(
+        title=title,
+        prefix="roberta",
+        dense="classifier.dense",
+        classifier="classifier.out_proj",
+        vocabulary=vocabulary,
+        pad_id=1,
+        after_padding=True,
+    )
+
+
+LAYOUTS = {
+    "bert": Layout(
+        title="BERT",
+        prefix="bert",
+        dense="bert.pooler.dense",
+        classifier="classifier",
+        vocabulary=30522,
+        pad_id=0,
+        after_padding=False,
+    ),
+    "roberta": roberta("RoBERTa", vocabulary=50265),
+    "xlm-roberta": roberta("XLM-RoBERTa", vocabulary=30522),
 }
 
 
 def fits(source: Source) -> bool:
     """Whether this is one of them."""
-    return source.config.get("model_type") in TITLES
+    return str(source.config.get("model_type")) in LAYOUTS
 
 
 def read(source: Source, choices: Choices) -> Checkpoint:
     """Raises CheckpointError where the checkpoint does not fit."""
-    kind = str(source.config.get("model_type", "bert"))
-    prefix = "bert" if kind == "bert" else "roberta"
-    config, state = Config(source.config), dict(source.state)
+    config, layout = Config(source.config), find_layout(source)
+    config.classes("ForSequenceClassification")
     config.only("position_embedding_type", "absolute")
     config.only("is_decoder", False)
     config.only("add_cross_attention", False)
-    pad_id = config.token("pad_token_id", 0 if prefix == "bert" else 1)
-    if prefix == "roberta":
-        positions_after_padding(state, pad_id)
-    width, vocabulary = config.count("hidden_size", 768), config.count("vocab_size", 30522)
-    positions = rows(state, f"{prefix}.{POSITIONS}")
-    token_types = rows(state, f"{prefix}.{SEGMENTS}") if prefix == "bert" else 0
-    outputs = rows(state, "classifier.weight" if prefix == "bert" else "classifier.out_proj.weight")
-    layers, heads = (
-        config.layers("num_hidden_layers", 12),
-        config.heads("num_attention_heads", 12, width=width),
-    )
-    with torch.device("meta"):
-        model = TextTransformer(
-            TextConfig(
-                vocabulary=vocabulary,
-                labels=outputs,
-                width=width,
-                layers=layers,
-                heads=heads,
-                feedforward=config.count("intermediate_size", 3072),
-                positions=positions,
-                token_types=token_types,
-                head="tanh",
-                activation=config.activation("hidden_act"),
-                norm_eps=config.real("layer_norm_eps", 1e-12),
-            )
+    pad_id = config.token("pad_token_id", layout.pad_id)
+    skipped = pad_id + 1 if layout.after_padding else 0
+    positions = config.count("max_position_embeddings", 512)
+    if skipped >= positions:
+        raise CheckpointError(
+            f"config.json: max_position_embeddings {positions} has no position after pad_token_id {pad_id}"
         )
-    fill(model, state, rules(prefix))
+    width = config.count("hidden_size", 768)
+    sizes = TextConfig(
+        vocabulary=config.count("vocab_size", layout.vocabulary),
+        labels=outputs(source.state, f"{layout.classifier}.weight"),
+        width=width,
+        layers=config.layers("num_hidden_layers", 12),
+        heads=config.heads("num_attention_heads", 12, width=width),
+        feedforward=config.count("intermediate_size", 3072),
+        positions=positions - skipped,
+        token_types=config.count("type_vocab_size", 2),
+        head="tanh",
+        activation=config.activation("hidden_act"),
+        norm_eps=config.real("layer_norm_eps", 1e-12),
+    )
+    return text_classifier(
+        source, choices, config, sizes, rules(layout, skipped), title=layout.title, pad_id=pad_id
+    )
+
+
+def find_layout(source: Source) -> Layout:
+    """The layout that the config names, else the one whose prefix the keys have."""
+    named = LAYOUTS.get(str(source.config.get("model_type")))
+    if named is not None:
+        return named
+    prefixed = any(key.startswith("roberta.") for key in source.state)
+    return LAYOUTS["roberta" if prefixed else "bert"]
+
+
+def outputs(state: Mapping[str, Tensor], key: str) -> int:
+    """How many logits a classifier gives; 1 where it has no weights, which `fill` then lists as missing."""
+    weight = state.get(key)
+    if weight is None or not weight.ndim:
+        return 1
+    if not len(weight):
+        raise CheckpointError(f"{key}: a classifier without outputs")
+    return len(weight)
+
+
+def text_classifier(
+    source: Source,
+    choices: Choices,
+    config: Config,
+    sizes: TextConfig,
+    rules: Sequence[Rule],
+    *,
+    title: str,
+    pad_id: int,
+) -> Checkpoint:
+    """A classifier of these sizes filled from the source; raises CheckpointError where one does not fit."""
+    with torch.device("meta"):
+        model = TextTransformer(sizes)
+    fill(model, source.state, rules)
     tokenizer = find_tokenizer(source, choices)
     return source.checkpoint(
         model,
         family="text",
-        architecture=f"{TITLES.get(kind, 'BERT')}, {layers} layers, {width} wide, {heads} heads",
-        labels=config.labels(outputs, choices),
-        activation=config.scoring(outputs),
+        architecture=f"{title}, {sizes.layers} layers, {sizes.width} wide, {sizes.heads} heads",
+        labels=config.labels(sizes.labels, choices),
+        activation=config.scoring(sizes.labels),
         preprocessing=text_input(
-            source,
             tokenizer,
-            vocabulary=vocabulary,
-            positions=positions,
+            vocabulary=sizes.vocabulary,
+            positions=sizes.positions,
             pad_id=pad_id,
-            token_types=token_types,
+            token_types=sizes.token_types,
         ),
         tokenizer=tokenizer,
     )
 
 
-def rows(state: Mapping[str, Tensor], key: str) -> int:
-    """The first size of a tensor; raises CheckpointError where it is missing or has none."""
-    if key not in state or not state[key].ndim:
-        raise CheckpointError(f"missing: {key}")
-    return len(state[key])
-
-
-def positions_after_padding(state: dict[str, Tensor], pad_id: int) -> None:
-    """RoBERTa counts positions from the padding's id plus 1 and adds its one token type to every token.
-
-    The rows before are never looked up; the others take the type with them.
-    """
-    positions, types = f"roberta.{POSITIONS}", f"roberta.{SEGMENTS}"
-    if rows(state, types) != 1:
-        raise CheckpointError(f"{types}: {rows(state, types)} token types; one is supported")
-    if rows(state, positions) <= pad_id + 1:
-        raise CheckpointError(f"{positions}: no position after the padding's id {pad_id}")
-    state[positions] = state[positions][pad_id + 1 :].float() + state.pop(types)[0].float()
-
-
-def rules(prefix: str) -> list[Rule]:
-    """Where the keys go; `prefix` is "bert" or "roberta"."""
-    body = rf"{prefix}\."
-    dense, classifier = HEADS[prefix]
+def rules(layout: Layout, skipped: int) -> list[Rule]:
+    """Where the keys go; the first `skipped` positions are left out."""
+    body = rf"{layout.prefix}\."
     return [
-        rule(rf"{body}embeddings\.position_ids"),
-        rule(rf"{body}embeddings\.word_embeddings\.weight", "embeddings.token.weight"),
-        rule(rf"{body}embeddings\.position_embeddings\.weight", "embeddings.position.weight"),
+        *embedding_rules(layout.prefix, skipped),
         rule(rf"{body}embeddings\.token_type_embeddings\.weight", "embeddings.token_type.weight"),
-        rule(rf"{body}embeddings\.LayerNorm\.(.+)", "embeddings.norm.{}"),
         rule(rf"{body}{LAYER}attention\.self\.(query|key|value)\.(.+)", "blocks.{}.attention.{}.{}"),
         rule(rf"{body}{LAYER}attention\.output\.dense\.(.+)", "blocks.{}.attention.out.{}"),
-        rule(rf"{body}{LAYER}attention\.output\.LayerNorm\.(.+)", "blocks.{}.attention_norm.{}"),
+        *norm_rules(rf"{body}{LAYER}attention\.output\.LayerNorm", "blocks.{}.attention_norm"),
         rule(rf"{body}{LAYER}intermediate\.dense\.(.+)", "blocks.{}.feedforward.0.{}"),
         rule(rf"{body}{LAYER}output\.dense\.(.+)", "blocks.{}.feedforward.2.{}"),
-        rule(rf"{body}{LAYER}output\.LayerNorm\.(.+)", "blocks.{}.feedforward_norm.{}"),
-        rule(dense, "head.0.{}"),
-        rule(classifier, "classifier.{}"),
+        *norm_rules(rf"{body}{LAYER}output\.LayerNorm", "blocks.{}.feedforward_norm"),
+        rule(rf"{layout.dense}\.(.+)", "head.0.{}"),
+        rule(rf"{layout.classifier}\.(.+)", "classifier.{}"),
+    ]
+
+
+def embedding_rules(prefix: str, skipped: int = 0) -> list[Rule]:
+    """Where tokens, positions (without the first `skipped`) and their norm go; stored counters go nowhere."""
+    body = rf"{prefix}\.embeddings\."
+    return [
+        rule(rf"{body}position_ids"),
+        rule(rf"{body}word_embeddings\.weight", "embeddings.token.weight"),
+        rule(
+            rf"{body}position_embeddings\.weight",
+            "embeddings.position.weight",
+            split=one(lambda rows: rows[skipped:] if rows.ndim else rows),
+        ),
+        *norm_rules(rf"{body}LayerNorm", "embeddings.norm"),
+    ]
+
+
+def norm_rules(pattern: str, target: str) -> list[Rule]:
+    """Where a layer norm goes; checkpoints converted from TensorFlow call its weight gamma, its bias beta."""
+    return [
+        rule(rf"{pattern}\.(?:weight|gamma)", f"{target}.weight"),
+        rule(rf"{pattern}\.(?:bias|beta)", f"{target}.bias"),
     ]

@@ -15,7 +15,7 @@ Scoring = Literal["softmax", "sigmoid", "none"]
 class CheckpointError(Exception):
     """A source that does not become a model; says in one line what does not fit.
 
-    What a source holds is quoted, but never sent to a terminal as it stands: what is not printable is escaped.
+    What a source holds is quoted; what of it is not printable is escaped, for a terminal would obey it.
     """
 
     def __init__(self, reason: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +23,8 @@ ACTIVATION_NAMES: dict[str, Activation] = {
 }
 LARGEST = 2**24  # of any count in a config: far above every real model, low enough to be built
 MOST_LAYERS = 1000
+MOST_REAL = sys.float_info.max  # a whole number in JSON may be larger
+HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")  # JSON can say it, no text can hold it
 
 
 class Config:
@@ -62,7 +66,7 @@ class Config:
     def real(self, name: str, default: float) -> float:
         """A positive number."""
         value = self._fields.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST_REAL:
             raise CheckpointError(f"{self._place}: {name} is {value!r}, not a positive number")
         return float(value)
 
@@ -80,6 +84,24 @@ class Config:
             known = ", ".join(ACTIVATION_NAMES)
             raise CheckpointError(f"{self._place}: {name} is {value!r}; known: {known}")
         return ACTIVATION_NAMES[value]
+
+    def names(self, name: str, *default: str) -> tuple[str, ...]:
+        """A list of names; what is null or missing takes the default."""
+        value = self._fields.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            raise CheckpointError(f"{self._place}: {name} is {value!r}, no list of names")
+        return tuple(value)
+
+    def classes(self, *endings: str) -> None:
+        """Refuse a model whose class in transformers ends otherwise; old configs name none."""
+        names = self.names("architectures")
+        if names and not any(name.endswith(endings) for name in names):
+            raise CheckpointError(
+                f"{self._place}: architectures is {', '.join(names)}; a model is needed whose name ends in "
+                f"{' or '.join(endings)}"
+            )
 
     def only(self, name: str, *allowed: Any) -> None:
         """Refuse every value but these; the first is that of a config without the field."""
@@ -109,7 +131,12 @@ class Config:
             raise CheckpointError(
                 f"{self._place}: id2label does not name the {count} outputs from 0 to {count - 1}"
             )
-        return tuple(str(named[str(index)]) for index in range(count))
+        return tuple(self._label(named[str(index)]) for index in range(count))
+
+    def _label(self, value: Any) -> str:
+        if not isinstance(value, str | int | float) or HALF_CHARACTER.search(str(value)):
+            raise CheckpointError(f"{self._place}: id2label: {value!r} is no name")
+        return str(value)
 
     def scoring(self, outputs: int) -> Scoring:
         """What turns logits into scores, as the text classification pipeline of transformers chooses."""

@@ -39,45 +39,67 @@ def one(change: Callable[[Tensor], Tensor]) -> Split:
 
 def thirds(tensor: Tensor) -> Sequence[Tensor]:
     """Query, key and value of a fused projection [3D, ...]."""
-    return tensor.chunk(3)
+    parts: tuple[Tensor, ...] = tensor.unflatten(0, (3, -1)).unbind()
+    return parts
 
 
 def fill(model: nn.Module, state: Mapping[str, Tensor], rules: Sequence[Rule]) -> nn.Module:
     """The model with a foreign state in fp32, in evaluation mode; it may have been built on "meta".
 
-    Raises CheckpointError that lists every key without a place, every place without a key, and every
-    tensor of another shape.
+    Raises CheckpointError that lists every key without a place (or with one that is taken), every place
+    without a key, and every tensor of another shape or kind.
     """
     wanted = model.state_dict()
     found: dict[str, Tensor] = {}
-    unused, misfits = [], {}
+    unused: set[str] = set()
+    misfits: dict[str, str] = {}
+    strange: dict[str, str] = {}
     for key, tensor in state.items():
         match = next(((r, m) for r in rules if (m := re.fullmatch(r.pattern, key))), None)
         if match is None:
-            unused.append(key)
+            unused.add(key)
             continue
         chosen, groups = match
-        parts = (tensor,) * len(chosen.targets) if chosen.split is None else chosen.split(tensor)
-        for target, part in zip(chosen.targets, parts, strict=True):
-            name = target.format(*groups.groups())
+        names = [target.format(*groups.groups()) for target in chosen.targets]
+        parts = _parts(chosen, tensor)
+        if len(parts) != len(names):
+            lacks = f"no {len(names)} equal parts" if len(names) > 1 else f"not the axes of {names[0]}"
+            misfits |= dict.fromkeys(names, f"{key} {list(tensor.shape)} has {lacks}")
+            continue
+        for name, part in zip(names, parts, strict=True):
             if name not in wanted or name in found:
-                unused.append(key)
+                unused.add(key)
             elif part.shape != wanted[name].shape:
-                misfits[name] = f"{key} {list(tensor.shape)} for {name} {list(wanted[name].shape)}"
+                changed = "" if part.shape == tensor.shape else f" as {list(part.shape)}"
+                misfits[name] = f"{key} {list(tensor.shape)}{changed} for {name} {list(wanted[name].shape)}"
+            elif part.is_floating_point() != wanted[name].is_floating_point():
+                strange[name] = f"{key} of {part.dtype} for {name}"
             else:
                 found[name] = part
     for name, tensor in wanted.items():
         if name.endswith(BATCH_COUNT):
             found.setdefault(name, torch.zeros((), dtype=tensor.dtype))
-    missing = wanted.keys() - found.keys() - misfits.keys()
-    wrong = {"unused keys": set(unused), "keys of another shape": misfits.values(), "missing": missing}
+    wrong = {
+        "unused keys": unused,
+        "keys of another shape": set(misfits.values()),
+        "keys of another kind": set(strange.values()),
+        "missing": wanted.keys() - found.keys() - misfits.keys() - strange.keys(),
+    }
     if any(wrong.values()):
         raise CheckpointError(
             "; ".join(f"{what}: {', '.join(sorted(keys))}" for what, keys in wrong.items() if keys)
         )
-    model.load_state_dict({name: _plain(tensor) for name, tensor in found.items()}, strict=True, assign=True)
+    model.load_state_dict(
+        {name: tensor.to(wanted[name].dtype).contiguous() for name, tensor in found.items()}, assign=True
+    )
     return model.eval().requires_grad_(False)
 
 
-def _plain(tensor: Tensor) -> Tensor:
-    return (tensor.float() if tensor.is_floating_point() else tensor).contiguous()
+def _parts(chosen: Rule, tensor: Tensor) -> Sequence[Tensor]:
+    """A tensor for each target of a rule; none where the tensor has not the axes for it."""
+    if chosen.split is None:
+        return (tensor,) * len(chosen.targets)
+    try:
+        return chosen.split(tensor)
+    except (IndexError, RuntimeError, ValueError):
+        return ()

@@ -6,17 +6,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+import safetensors.torch
 import torch
-from safetensors.torch import save_file
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from models.cbam import CBAMConfig, CBAMResNet
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, Choices, Family
+from models.checkpoints.config import LARGEST, MOST_LAYERS, Config
 from models.checkpoints.keys import fill, rule
+from models.checkpoints.labels import check_count, read_labels
 from models.checkpoints.source import Source, open_source
-from models.checkpoints.tokens import TOKENIZER
+from models.checkpoints.tokens import find_tokenizer, open_tokenizer
 from models.text import TextConfig, TextTransformer
 from models.video import XCLIP, TowerConfig, VideoClassifier, XCLIPConfig
 
@@ -24,6 +27,26 @@ DOCUMENT = "checkpoint.json"
 FORMAT = "regard-checkpoint-1"
 FAMILIES: dict[type[nn.Module], Family] = {TextTransformer: "text", CBAMResNet: "image", XCLIP: "video"}
 TITLES: dict[Family, str] = {"text": "text transformer", "image": "CBAM ResNet", "video": "X-CLIP"}
+ABSENT = ("token_types",)  # sizes that may be 0
+
+C = TypeVar("C")
+
+
+class Document(BaseModel):
+    """What `checkpoint.json` says."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    format: Literal["regard-checkpoint-1"]
+    family: Family
+    name: str
+    version: str = Field(pattern=r"^[0-9]+$")
+    description: str
+    architecture: dict[str, Any]
+    labels: list[str] = Field(min_length=1)
+    label_ids: list[list[int]] | None
+    preprocessing: dict[str, Any]
+    card: dict[str, Any] | None
 
 
 def save(
@@ -58,9 +81,9 @@ def save(
         "card": card,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {key: tensor.contiguous() for key, tensor in model.state_dict().items()}, folder / "model.safetensors"
-    )
+    # Not `save_file`, whose files none but their owner may read.
+    state = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
+    (folder / "model.safetensors").write_bytes(safetensors.torch.save(state))
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     (folder / DOCUMENT).write_text(text, encoding="utf-8")
 
@@ -77,56 +100,96 @@ def load(folder: Path) -> Checkpoint:
 
 def read(source: Source, choices: Choices) -> Checkpoint:
     """Raises CheckpointError where the checkpoint does not fit."""
-    document = source.document(DOCUMENT) or {}
-    if document.get("format") != FORMAT:
-        raise CheckpointError(f"{DOCUMENT}: format is {document.get('format')!r}, not {FORMAT!r}")
-    try:
-        return _read(source, document)
-    except KeyError as error:
-        raise CheckpointError(f"{DOCUMENT}: no {error}") from None
-
-
-def _read(source: Source, document: Mapping[str, Any]) -> Checkpoint:
-    family: Family = document["family"]
-    with torch.device("meta"):
-        model = build(family, document["architecture"])
+    document = _document(source)
+    family, labels = document.family, tuple(document.labels)
+    model = build(family, document.architecture)
     fill(model, source.state, [rule("(.+)", "{}")])
     if isinstance(model, XCLIP):
-        with torch.no_grad():
-            model = VideoClassifier(model, model.text(torch.tensor(document["label_ids"]))).eval()
+        if choices.labels is not None:
+            raise CheckpointError(f"labels: those of this X-CLIP are fixed by {DOCUMENT}")
+        model = _with_labels(model, document)
+    elif choices.labels is not None:
+        labels = check_count(read_labels(choices.labels), len(labels))
+    tokenizer = None
+    if isinstance(model, TextTransformer):
+        Config(document.preprocessing, place=f"{DOCUMENT}: preprocessing").count(
+            "max_tokens", most=model.config.positions
+        )
+        tokenizer = find_tokenizer(source, choices)
+        open_tokenizer(tokenizer, vocabulary=model.config.vocabulary)
     return Checkpoint(
         model=model,
         family=family,
         architecture=TITLES[family],
-        source=document["name"],
-        name=document["name"],
-        version=document["version"],
-        description=document["description"],
-        labels=tuple(document["labels"]),
+        source=document.name,
+        name=document.name,
+        version=document.version,
+        description=document.description,
+        labels=labels,
         activation="softmax",
-        preprocessing=document["preprocessing"],
-        card=document["card"],
+        preprocessing=document.preprocessing,
+        card=document.card,
         weights=source.weights,
-        tokenizer=source.beside(TOKENIZER),
+        tokenizer=tokenizer,
     )
 
 
 def build(family: Family, architecture: Mapping[str, Any]) -> nn.Module:
-    """An untrained model of this family from plain data; raises CheckpointError where it does not fit."""
+    """A model of this family on "meta" from plain data; raises CheckpointError where it does not fit."""
     try:
-        return _build(family, architecture)
-    except (TypeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"architecture: {error}") from None
+        with torch.device("meta"):
+            if family == "text":
+                return TextTransformer(_config(TextConfig, architecture))
+            if family == "image":
+                return CBAMResNet(_config(CBAMConfig, architecture))
+            return XCLIP(_config(XCLIPConfig, architecture))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{DOCUMENT}: architecture: {error}") from None
 
 
-def _build(family: Family, architecture: Mapping[str, Any]) -> nn.Module:
-    if family == "text":
-        return TextTransformer(TextConfig(**architecture))
-    if family == "image":
-        return CBAMResNet(CBAMConfig(**architecture))
-    if family != "video":
-        raise ValueError(f"unknown family {family!r}")
-    towers: dict[str, Any] = {
-        key: TowerConfig(**value) if isinstance(value, dict) else value for key, value in architecture.items()
-    }
-    return XCLIP(XCLIPConfig(**towers))
+def _document(source: Source) -> Document:
+    try:
+        return Document.model_validate(source.document(DOCUMENT) or {})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        said = "missing" if first["type"] == "missing" else f"{first['input']!r}: {first['msg']}"
+        raise CheckpointError(f"{DOCUMENT}: {place} is {said}") from None
+
+
+def _with_labels(model: XCLIP, document: Document) -> VideoClassifier:
+    """The model with its labels encoded, which is all that it still needs its text tower for."""
+    rows, config = document.label_ids or [], model.config
+    known = all(0 <= token < config.vocabulary for row in rows for token in row)
+    if len(rows) != len(document.labels) or not known or {len(row) for row in rows} != {config.context}:
+        raise CheckpointError(
+            f"{DOCUMENT}: label_ids are not {len(document.labels)} rows of {config.context} token ids "
+            f"below {config.vocabulary}"
+        )
+    with torch.no_grad():
+        return VideoClassifier(model, model.text(torch.tensor(rows))).eval()
+
+
+def _config(kind: type[C], given: Mapping[str, Any]) -> C:
+    """A model's config from plain data; a size that cannot be built is refused before anything is."""
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if hints.get(name) is TowerConfig and isinstance(value, dict):
+            values[name] = _config(TowerConfig, value)
+        elif name in hints and _allowed(name, value, hints[name]):
+            values[name] = value
+        else:
+            raise ValueError(f"{name} is {value!r}, which no {kind.__name__} has")
+    return kind(**values)
+
+
+def _allowed(name: str, value: Any, hint: Any) -> bool:
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if hint is float:  # a rate, or what keeps a division from zero
+        return isinstance(value, float) and 0 <= value < 1
+    if hint is int and type(value) is int:
+        most = MOST_LAYERS if name == "layers" else LARGEST
+        return (0 if name in ABSENT else 1) <= value <= most
+    return hint is bool and isinstance(value, bool)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from models.checkpoints import bert, native
+from models.checkpoints import bert, cbam, distilbert, native, vit, xclip, xclip_original
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, Choices
 from models.checkpoints.source import Source, open_source
 
@@ -22,7 +22,14 @@ class Reader(Protocol):
 READERS: dict[str, Reader] = {
     "regard": native,
     "bert": bert,
+    "distilbert": distilbert,
+    "vit": vit,
+    "cbam": cbam,
+    "xclip": xclip,
+    "xclip-original": xclip_original,
 }
+KNOWN = ", ".join(READERS)
+SHOWN = 5  # keys in a refusal
 
 
 def read(source: str, choices: Choices | None = None) -> Checkpoint:
@@ -31,25 +38,20 @@ def read(source: str, choices: Choices | None = None) -> Checkpoint:
     Nothing of the source is executed, and every one of its keys has a place in the model, or it is refused.
     """
     choices = choices or Choices()
+    if choices.architecture not in (None, *READERS):
+        raise CheckpointError(f"architecture {choices.architecture!r} is unknown; known: {KNOWN}")
     found = open_source(source)
-    return reader(found, choices.architecture).read(found, choices)
+    chosen = find_reader(found) if choices.architecture is None else READERS[choices.architecture]
+    return chosen.read(found, choices)
 
 
-def reader(source: Source, architecture: str | None = None) -> Reader:
-    """The reader that was chosen, else the one whose architecture the source looks like."""
-    if architecture is not None:
-        if architecture not in READERS:
-            raise CheckpointError(f"architecture {architecture!r} is unknown; known: {', '.join(READERS)}")
-        return READERS[architecture]
-    fitting = next((one for one in READERS.values() if one.fits(source)), None)
-    if fitting is None:
-        said = source.config.get("model_type") or source.config.get("architecture")
-        looks = (
-            f"its config says {said!r}"
-            if said
-            else f"its first keys are {', '.join(sorted(source.state)[:5])}"
-        )
-        raise CheckpointError(
-            f"{source.name}: no architecture that is known ({looks}); known: {', '.join(READERS)}"
-        )
-    return fitting
+def find_reader(source: Source) -> Reader:
+    """The first reader whose architecture the source looks like; raises CheckpointError."""
+    for reader in READERS.values():
+        if reader.fits(source):
+            return reader
+    said = source.config.get("model_type") or source.config.get("architecture")
+    raise CheckpointError(
+        f"{source.name}: no architecture that is known; its config says {said or 'nothing'}, "
+        f"its keys are {', '.join(sorted(source.state)[:SHOWN])}, ...; known: {KNOWN}"
+    )

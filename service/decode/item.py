@@ -12,24 +12,37 @@ from service.decode.view import View
 
 Array = NDArray[Any]
 NOTHING = np.empty(0, np.uint8)
+TEXT_FIELDS = ("text", "text_pair")  # what the texts of an item are called in a request
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextItem:
-    """A text as tokens; `offsets` are [start, end) in characters of `text`, specials are (n, n) and flagged.
+    """One text or two as tokens; `dropped` says how many were cut off each text.
+
+    `segments` are each token's text, an index into `texts`, and `offsets` are [start, end) in its characters.
+    Specials are flagged, lie at (n, n), and are of the text they close; of the first where they open.
 
     tensors: input_ids [N] int64 (and token_types [N] int64).
     """
 
     tensors: dict[str, Array]
-    text: str
+    texts: tuple[str, ...]
     tokens: tuple[str, ...]
     offsets: tuple[tuple[int, int], ...]
+    segments: tuple[int, ...]
     special: tuple[bool, ...]
-    truncated: bool
-    dropped_tokens: int
+    dropped: tuple[int, ...]
 
     view = None
+
+    @property
+    def dropped_tokens(self) -> int:
+        """Of all texts together."""
+        return sum(self.dropped)
+
+    @property
+    def truncated(self) -> bool:
+        return self.dropped_tokens > 0
 
     @property
     def cost(self) -> int:

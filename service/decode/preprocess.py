@@ -47,8 +47,8 @@ class Preprocessor:
             model_height=self._spec.height,
             scale_x=wide / width,
             scale_y=high / height,
-            left=(wide - self._spec.width) // 2,
-            top=(high - self._spec.height) // 2,
+            left=self._margin(wide - self._spec.width),
+            top=self._margin(high - self._spec.height),
         )
 
     def pixels(self, image: Image.Image, view: View) -> NDArray[np.float32]:
@@ -58,6 +58,10 @@ class Preprocessor:
         cut = resized.crop((left, top, left + view.model_width, top + view.model_height))
         values = np.asarray(cut)
         return np.stack([self._table[channel][values[..., channel]] for channel in range(3)])
+
+    def _margin(self, both: int) -> int:
+        """What a crop leaves out on the left or above, of what it leaves out on both sides."""
+        return both // 2 if self._spec.crop == "floor" else round(both / 2)
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:
         shorter = self._spec.resize_to

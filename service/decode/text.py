@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from service.bundle import TextInput
-from service.decode.item import Array, TextItem
+from service.decode.item import TEXT_FIELDS, Array, TextItem
 from service.decode.limits import Limits
 from service.errors import InvalidInput
 
-FIELD = "text"
-
 
 class TextDecoder:
-    """Texts to `input_ids` [N] int64; may be called from several threads at once.
+    """Texts, alone or in pairs, to `input_ids` [N] int64; may be called from several threads at once.
 
     What is typed is data: "[SEP]" in a text becomes ordinary tokens, never the special one.
     """
@@ -30,63 +29,83 @@ class TextDecoder:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True
-        specials = self._tokenizer.num_special_tokens_to_add(is_pair=False)
-        if specials >= spec.max_tokens:
+        texts = 2 if spec.pairs else 1
+        specials = self._tokenizer.num_special_tokens_to_add(is_pair=spec.pairs)
+        if specials + texts > spec.max_tokens:
             raise ValueError(f"max_tokens {spec.max_tokens} leaves no room beside {specials} special tokens")
 
-    def decode(self, text: str) -> TextItem:
-        """Tokens of a text, cut to `max_tokens` and said so in the item.
+    def decode(self, text: str, pair: str | None = None) -> TextItem:
+        """Tokens of a text, or of a text and its pair, cut to `max_tokens` and said so in the item.
 
-        `offsets` count characters of `text`; the byte tokens of one character all have that character's.
-        Raises InvalidInput, TooLarge.
+        Each text's offsets count its own characters; the byte tokens of one character all have that
+        character's. Raises InvalidInput, TooLarge.
         """
-        self._check(text)
-        encoding = self._tokenizer.encode(text)
-        special = encoding.special_tokens_mask
-        if all(special):
-            raise InvalidInput("the text has no tokens", field=FIELD)
-        kept = _kept(special, self._spec.max_tokens)
-        return self._item(text, encoding, kept)
+        texts = (text,) if pair is None else (text, pair)
+        self._check(texts)
+        encoding = self._tokenizer.encode(*texts)
+        sequences: list[int | None] = encoding.sequence_ids  # None for special tokens
+        counts = [sequences.count(segment) for segment in range(len(texts))]
+        for field, count in zip(TEXT_FIELDS, counts, strict=False):
+            if count == 0:
+                raise InvalidInput(f"the {field} has no tokens", field=field)
+        shares = _shares(counts, self._spec.max_tokens - sequences.count(None))
+        dropped = tuple(count - share for count, share in zip(counts, shares, strict=True))
+        return self._item(texts, encoding, _kept(sequences, shares), dropped)
 
     def blank(self, tokens: int = 1) -> TextItem:
         """An item of that many padding tokens, for warming up."""
         pad = self._spec.pad_id
         return TextItem(
             tensors=self._tensors([pad] * tokens, [0] * tokens),
-            text="",
+            texts=("",),
             tokens=(self._tokenizer.id_to_token(pad) or "",) * tokens,
             offsets=((0, 0),) * tokens,
+            segments=(0,) * tokens,
             special=(True,) * tokens,
-            truncated=False,
-            dropped_tokens=0,
+            dropped=(0,),
         )
 
-    def _check(self, text: str) -> None:
-        self._limits.hold("max_characters", len(text), field=FIELD, what="characters")
-        if not text.strip():
-            raise InvalidInput("the text is empty", field=FIELD)
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidInput(f"character {error.start} is half of a surrogate pair", field=FIELD) from error
+    def _check(self, texts: tuple[str, ...]) -> None:
+        if len(texts) > 1 and not self._spec.pairs:
+            raise InvalidInput("the model takes one text, without a text_pair", field="text_pair")
+        characters = 0
+        for field, text in zip(TEXT_FIELDS, texts, strict=False):
+            counted = "characters" if not characters else "characters in both texts"
+            characters += len(text)
+            self._limits.hold("max_characters", characters, field=field, what=counted)
+            if not text.strip():
+                raise InvalidInput(f"the {field} is empty", field=field)
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                detail = f"character {error.start} is half of a surrogate pair"
+                raise InvalidInput(detail, field=field) from error
 
-    def _item(self, text: str, encoding: Encoding, kept: list[int]) -> TextItem:
+    def _item(
+        self, texts: tuple[str, ...], encoding: Encoding, kept: list[int], dropped: tuple[int, ...]
+    ) -> TextItem:
         ids, types, names = encoding.ids, encoding.type_ids, encoding.tokens
-        special, places = encoding.special_tokens_mask, encoding.offsets
-        tokens, offsets, end = [], [], 0
+        sequences, places = encoding.sequence_ids, encoding.offsets
+        tokens, offsets, segments = [], [], []
+        segment = end = 0
         for i in kept:
-            start, end = (end, end) if special[i] else places[i]
+            sequence = sequences[i]
+            if sequence is None:
+                start, token = end, names[i]
+            else:
+                segment, (start, end) = sequence, places[i]
+                token = texts[segment][start:end] or names[i]
+            tokens.append(token)
             offsets.append((start, end))
-            tokens.append(names[i] if special[i] else text[start:end] or names[i])
-        dropped = len(ids) - len(kept)
+            segments.append(segment)
         return TextItem(
             tensors=self._tensors([ids[i] for i in kept], [types[i] for i in kept]),
-            text=text,
+            texts=texts,
             tokens=tuple(tokens),
             offsets=tuple(offsets),
-            special=tuple(bool(special[i]) for i in kept),
-            truncated=dropped > 0,
-            dropped_tokens=dropped,
+            segments=tuple(segments),
+            special=tuple(sequences[i] is None for i in kept),
+            dropped=dropped,
         )
 
     def _tensors(self, ids: list[int], types: list[int]) -> dict[str, Array]:
@@ -96,12 +115,27 @@ class TextDecoder:
         return tensors
 
 
-def _kept(special: list[int], limit: int) -> list[int]:
-    """Positions of the tokens that stay: all special ones, and the first ordinary ones up to the limit."""
-    room = limit - sum(special)
+def _shares(counts: Sequence[int], room: int) -> tuple[int, ...]:
+    """How many of its tokens each text keeps: of two, the longer is cut first, down to the other's length.
+
+    As `longest_first` of transformers does it: an odd place is the longer text's, else the second one's.
+    """
+    if sum(counts) <= room:
+        return tuple(counts)
+    if len(counts) == 1:
+        return (room,)
+    shorter = min(*counts, room // 2)
+    longer = room - shorter
+    return (longer, shorter) if counts[0] > counts[1] else (shorter, longer)
+
+
+def _kept(sequences: Sequence[int | None], shares: Sequence[int]) -> list[int]:
+    """Positions of the tokens that stay: all special ones, and of each text as many as its share."""
+    left = list(shares)
     kept = []
-    for position, is_special in enumerate(special):
-        if is_special or room > 0:
+    for position, segment in enumerate(sequences):
+        if segment is not None:
+            left[segment] -= 1
+        if segment is None or left[segment] >= 0:
             kept.append(position)
-            room -= not is_special
     return kept

@@ -9,8 +9,11 @@ from service.render.lettering import drawable
 def labels(item: Item, count: int) -> tuple[str, ...]:
     """Labels of `count` positions: tokens of a text, seconds of a clip's frames, else numbers from 0."""
     if isinstance(item, TextItem) and count == len(item.tokens):
-        pieces = zip(item.tokens, item.offsets, strict=True)
-        return tuple(drawable(visible(item.text[start:end] or token)) for token, (start, end) in pieces)
+        pieces = zip(item.tokens, item.segments, item.offsets, strict=True)
+        return tuple(
+            drawable(visible(item.texts[segment][start:end] or token))
+            for token, segment, (start, end) in pieces
+        )
     if isinstance(item, VideoItem) and count == len(item.timestamps):
         return tuple(f"{seconds:.2f} s" for seconds in item.timestamps)
     return tuple(str(position) for position in range(count))

@@ -18,9 +18,11 @@ from service.render.scale import Scaled, finite, placed, scaled
 class Piece:
     """Characters [start, end) of a text that one token covers, or several that overlap; `value` is their sum.
 
-    A token that covers no character, as special ones do, is a piece without text.
+    `segment` is the text's index. A token that covers no character, as special ones do, is a piece without
+    text.
     """
 
+    segment: int
     start: int
     end: int
     value: float
@@ -33,25 +35,29 @@ class Piece:
 
 
 def pieces(item: TextItem, values: NDArray[Any]) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
-    """What lies on the text, in its order and without overlap, and what does not; values [N] for N tokens.
+    """What lies on the texts, in their order and without overlap, and what does not; values [N] for N tokens.
 
     Pieces of one character (byte-level tokens share its offsets) become one, with their sum.
     """
     if len(values) != len(item.tokens):
         raise ValueError(f"{len(values)} values for {len(item.tokens)} tokens")
     tokens = [
-        Piece(start=start, end=end, value=float(value), tokens=(token,))
-        for token, (start, end), value in zip(item.tokens, item.offsets, values, strict=True)
+        Piece(segment=segment, start=start, end=end, value=float(value), tokens=(token,))
+        for token, segment, (start, end), value in zip(
+            item.tokens, item.segments, item.offsets, values, strict=True
+        )
     ]
     flags = list(zip(tokens, item.special, strict=True))
     beside = tuple(piece for piece, special in flags if special or piece.start >= piece.end)
     on_text: list[Piece] = []
     for piece in sorted(
-        (p for p, special in flags if not special and p.start < p.end), key=lambda p: (p.start, p.end)
+        (p for p, special in flags if not special and p.start < p.end),
+        key=lambda p: (p.segment, p.start, p.end),
     ):
-        if on_text and piece.start < on_text[-1].end:
+        if on_text and piece.segment == on_text[-1].segment and piece.start < on_text[-1].end:
             last = on_text.pop()
             piece = Piece(
+                segment=last.segment,
                 start=last.start,
                 end=max(last.end, piece.end),
                 value=last.value + piece.value,
@@ -73,34 +79,36 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Marked:
-    """A text with its map on one scale: `levels` (0 to 255) of the pieces on it, and of those beside it.
+    """Texts with their map on one scale: `levels` (0 to 255) of the pieces on them, and of those beside them.
 
-    The scale is that of the pieces on the text. Special tokens often hold most of the attention, and would
-    leave everything else pale; beyond the scale they are clipped.
+    `dropped` tokens of each text were not seen. The scale is that of the pieces on the texts. Special tokens
+    often hold most of the attention, and would leave everything else pale; beyond the scale they are clipped.
     """
 
-    text: str
+    texts: tuple[str, ...]
     on_text: tuple[Piece, ...]
     beside: tuple[Piece, ...]
     scale: Scaled
     levels: tuple[int, ...]
     beside_levels: tuple[int, ...]
-    truncated: bool
+    dropped: tuple[int, ...]
 
-    def runs(self) -> Iterator[Run]:
-        """The whole text in order."""
-        at = 0
+    def runs(self, segment: int) -> Iterator[Run]:
+        """One whole text in order."""
+        text, at = self.texts[segment], 0
         for index, piece in enumerate(self.on_text):
+            if piece.segment != segment:
+                continue
             if at < piece.start:
-                yield Run(start=at, text=self.text[at : piece.start], index=None, seen=True)
-            yield Run(start=piece.start, text=self.text[piece.start : piece.end], index=index, seen=True)
+                yield Run(start=at, text=text[at : piece.start], index=None, seen=True)
+            yield Run(start=piece.start, text=text[piece.start : piece.end], index=index, seen=True)
             at = piece.end
-        if at < len(self.text):
-            yield Run(start=at, text=self.text[at:], index=None, seen=not self.truncated)
+        if at < len(text):
+            yield Run(start=at, text=text[at:], index=None, seen=not self.dropped[segment])
 
     @property
     def beside_share(self) -> float:
-        """The share of the map's total that lies beside the text."""
+        """The share of the map's total that lies beside the texts."""
         total = sum(piece.value for piece in (*self.on_text, *self.beside))
         return sum(piece.value for piece in self.beside) / total if total else 0.0
 
@@ -108,7 +116,7 @@ class Marked:
 def marked(
     item: TextItem, values: NDArray[Any], *, scale: str | None, fixed_range: tuple[float, float] | None
 ) -> Marked:
-    """Pieces of the text with their place on the scale; values [N]. Raises UnknownOption, ValueError."""
+    """Pieces of the texts with their place on the scale; values [N]. Raises UnknownOption, ValueError."""
     on_text, beside = pieces(item, finite(values))
     drawn = np.array([piece.value for piece in on_text or beside])
     scale_ = scaled(drawn, scale, default="peak", fixed_range=fixed_range)
@@ -118,11 +126,11 @@ def marked(
         return tuple(np.rint(places * 255).astype(int).tolist())
 
     return Marked(
-        text=item.text,
+        texts=item.texts,
         on_text=on_text,
         beside=beside,
         scale=scale_,
         levels=levels(on_text),
         beside_levels=levels(beside),
-        truncated=item.truncated,
+        dropped=item.dropped,
     )

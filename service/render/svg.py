@@ -1,4 +1,4 @@
-"""A text with its attention as SVG: rows of fixed width, for places that take pictures only."""
+"""Texts with their attention as SVG: rows of fixed width, for places that take pictures only."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from xml.sax.saxutils import escape
 
+from service.decode.item import TEXT_FIELDS
 from service.render.colors import color, hexadecimal, ramp
 from service.render.lettering import ends, number
 from service.render.pieces import Marked, Piece, Run
@@ -15,6 +16,7 @@ from service.render.text import pair
 from service.render.theme import Theme, page_themes
 
 COLUMNS = 100
+LEAST_COLUMNS = 72
 MOST_ROWS = 200
 TAB = 4
 LETTER = 8  # pixels of a column
@@ -22,6 +24,7 @@ ROW = 22
 TYPE = 13
 PAD = 20
 BAR = 160
+RULE = 12  # pixels above and below a line
 LINE_BREAK = "\u21b5"
 STYLE = (
     f"text{{font:{TYPE}px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;white-space:pre;"
@@ -42,22 +45,25 @@ class Cell:
 
 
 def svg(marked: Marked, *, title: str, colormap: str, theme: str) -> str:
-    """The text in rows of COLUMNS, each token on a background that says how much attention it has.
+    """The texts in rows of COLUMNS, each token on a background that says how much attention it has.
 
-    Control characters are left out, and so is what lies beyond MOST_ROWS rows.
+    Two texts stand one below the other under their names. Control characters are left out, and so is what
+    lies beyond MOST_ROWS rows, of which each text has its part.
     """
-    everything = list(cells(marked))
-    rows = 1 + max((cell.row for cell in everything), default=0)
-    drawn = [cell for cell in everything if cell.row < MOST_ROWS]
-    columns = max(72, *(cell.column + cell.width for cell in drawn)) if drawn else 72
-    width = 2 * PAD + columns * LETTER
+    most = MOST_ROWS // len(marked.texts)
+    layouts = [list(cells(marked, segment, most)) for segment in range(len(marked.texts))]
+    ends_at = (cell.column + cell.width for layout in layouts for cell in layout if cell.row < most)
+    width = 2 * PAD + max([LEAST_COLUMNS, *ends_at]) * LETTER
     parts, top = _header(marked, title, width)
-    for cell in drawn:
-        parts.append(_cell(cell, marked, top))
-    top += min(rows, MOST_ROWS) * ROW
-    if rows > MOST_ROWS:
-        parts.append(_text(PAD, top + ROW / 2, f"… more than {MOST_ROWS} rows", "note"))
-        top += ROW
+    for segment, layout in enumerate(layouts):
+        if segment > 0:
+            more, top = _rule(top + RULE, width)
+            parts += more
+        if len(layouts) > 1:
+            parts.append(_text(PAD, top + ROW / 2, TEXT_FIELDS[segment], "name note"))
+            top += ROW
+        more, top = _rows(layout, marked, most, top)
+        parts += more
     used = sorted({*marked.levels, *marked.beside_levels})
     first, *others = (_colors(used, colormap, each) for each in page_themes(theme))
     dark = "".join(f"@media (prefers-color-scheme:dark){{{rules}}}" for rules in others)
@@ -70,9 +76,10 @@ def svg(marked: Marked, *, title: str, colormap: str, theme: str) -> str:
     )
 
 
-def cells(marked: Marked) -> Iterator[Cell]:
-    """The text laid out, as far as MOST_ROWS and one more."""
-    for (row, _), group in groupby(_letters(marked), key=lambda letter: (letter.row, letter.run.start)):
+def cells(marked: Marked, segment: int, most: int) -> Iterator[Cell]:
+    """One text laid out, as far as `most` rows and one more."""
+    placed = _letters(marked.runs(segment), most)
+    for (row, _), group in groupby(placed, key=lambda letter: (letter.row, letter.run.start)):
         letters = list(group)
         yield Cell(
             row=row,
@@ -83,10 +90,10 @@ def cells(marked: Marked) -> Iterator[Cell]:
         )
 
 
-def _letters(marked: Marked) -> Iterator[Cell]:
+def _letters(runs: Iterator[Run], most: int) -> Iterator[Cell]:
     """Letters in their places: broken at line breaks and at COLUMNS, wide ones two columns wide."""
     row = column = 0
-    for run in marked.runs():
+    for run in runs:
         for letter in run.text:
             if letter == "\n":
                 if run.index is not None:
@@ -97,7 +104,7 @@ def _letters(marked: Marked) -> Iterator[Cell]:
             if column + width > COLUMNS:
                 row, column = row + 1, 0
                 text, width = _letter(letter, column)
-            if row > MOST_ROWS:
+            if row > most:
                 return
             if text:
                 yield Cell(row=row, column=column, width=width, text=text, run=run)
@@ -120,6 +127,17 @@ def _allowed(letter: str) -> bool:
     """Whether XML 1.0 may hold the character, control characters aside."""
     code = ord(letter)
     return not (code < 32 or 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000 or code & 0xFFFE == 0xFFFE)
+
+
+def _rows(layout: Sequence[Cell], marked: Marked, most: int, top: int) -> tuple[list[str], int]:
+    """One text from `top` on, and where it ends."""
+    rows = 1 + max((cell.row for cell in layout), default=0)
+    parts = [_cell(cell, marked, top) for cell in layout if cell.row < most]
+    top += min(rows, most) * ROW
+    if rows > most:
+        parts.append(_text(PAD, top + ROW / 2, f"… more than {most} rows", "note"))
+        top += ROW
+    return parts, top
 
 
 def _cell(cell: Cell, marked: Marked, top: int) -> str:
@@ -154,8 +172,13 @@ def _header(marked: Marked, title: str, width: int) -> tuple[list[str], int]:
     if marked.beside:
         parts += _chips(marked.beside, marked.beside_levels, marked.beside_share, top, width)
         top += ROW + 8
-    parts.append(f'<path class="rule" d="M{PAD} {top}H{width - PAD}"/>')
-    return parts, top + 12
+    rule, top = _rule(top, width)
+    return parts + rule, top
+
+
+def _rule(top: int, width: int) -> tuple[list[str], int]:
+    """A line across, and where the text below it begins."""
+    return [f'<path class="rule" d="M{PAD} {top}H{width - PAD}"/>'], top + RULE
 
 
 def _chips(pieces: Sequence[Piece], levels: Sequence[int], share: float, top: int, width: int) -> list[str]:

@@ -1,9 +1,10 @@
-"""A text with its attention as a page of HTML: no script, nothing loaded, every letter escaped."""
+"""Texts with their attention as a page of HTML: no script, nothing loaded, every letter escaped."""
 
 from __future__ import annotations
 
 import html
 
+from service.decode.item import TEXT_FIELDS
 from service.render.colors import Color, color, hexadecimal, ink, ramp
 from service.render.lettering import ends, number
 from service.render.pieces import Marked, Run
@@ -20,6 +21,8 @@ font-variant-numeric:tabular-nums}
 .chip{padding:0 .55em;border-radius:1em;font-family:ui-monospace,monospace;font-size:.9em}
 pre{margin:1em 0 0;padding-top:1em;font:14px/1.7 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;\
 white-space:pre-wrap;overflow-wrap:anywhere;tab-size:4}
+.field{margin:1.5em 0 0}
+.field+pre{margin-top:.25em}
 pre span{border-radius:3px;padding:.12em 0;box-decoration-break:clone;-webkit-box-decoration-break:clone}
 .line::before{content:"\\21b5";font-size:.8em}
 """
@@ -29,21 +32,21 @@ CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\
 
 
 def page(marked: Marked, *, title: str, colormap: str, theme: str) -> str:
-    """The text as it was written, each token on a background that says how much attention it has.
+    """The texts as they were written, each token on a background that says how much attention it has.
 
-    What lies beside the text (special tokens) stands above it with its share of the total.
+    What lies beside them (special tokens) stands above with its share of the total. Two texts stand one
+    below the other under their names.
     """
     used = sorted({*marked.levels, *marked.beside_levels})
     heading = escaped(title) or "Attention"
-    text = "".join(stretch(run, marked) for run in marked.runs())
+    texts = "".join(written(marked, segment) for segment in range(len(marked.texts)))
     return "".join(
         (
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
             f"<title>{heading}</title>\n<style>\n{STYLE}{style(used, colormap, theme)}</style>\n</head>\n",
             f"<body>\n<main>\n<h1>{heading}</h1>\n{legend(marked)}{beside(marked)}",
-            # A browser drops the first line break of a pre, so it gets one that is not the text's.
-            f'<pre dir="auto">\n{text}</pre>\n</main>\n</body>\n</html>\n',
+            f"{texts}</main>\n</body>\n</html>\n",
         )
     )
 
@@ -97,6 +100,14 @@ def beside(marked: Marked) -> str:
     )
     share = f"{marked.beside_share:.0%} of the total lies outside the text"
     return f'<p class="beside">{chips}<span class="note">{share}</span></p>\n'
+
+
+def written(marked: Marked, segment: int) -> str:
+    """One text, under its name where there are two."""
+    name = f'<p class="field note">{TEXT_FIELDS[segment]}</p>\n' if len(marked.texts) > 1 else ""
+    text = "".join(stretch(run, marked) for run in marked.runs(segment))
+    # A browser drops the first line break of a pre, so it gets one that is not the text's.
+    return f'{name}<pre dir="auto">\n{text}</pre>\n'
 
 
 def stretch(run: Run, marked: Marked) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -121,15 +122,30 @@ def _from_json(body: bytes) -> tuple[list[Payload], dict[str, Any]]:
     texts = text if isinstance(text, list) else [text]
     if not texts or not all(isinstance(one, str) for one in texts):
         raise InvalidInput("text: a string, or a list of strings with at least one", field="text")
-    return [Payload(data=one, field="text") for one in texts], document
+    payloads = [Payload(data=one, field="text") for one in texts]
+    pair = document.pop("text_pair", None)
+    if pair is None:
+        return payloads, document
+    pairs = pair if isinstance(pair, list) else [pair]
+    if isinstance(pair, list) != isinstance(text, list) or not all(
+        one is None or isinstance(one, str) for one in pairs
+    ):
+        raise InvalidInput(
+            "text_pair: a string beside a string, or a list of strings and nulls beside a list",
+            field="text_pair",
+        )
+    return _paired(payloads, pairs), document
 
 
 async def _from_multipart(request: Request, max_items: int) -> tuple[list[Payload], dict[str, Any]]:
     payloads: list[Payload] = []
+    pairs: list[str] = []
     options: list[tuple[str, str]] = []
     async with _form(request, max_items) as parts:
         for name, value in parts.multi_items():
-            if isinstance(value, UploadFile):
+            if name == "text_pair":
+                pairs.append(await _second_text(value))
+            elif isinstance(value, UploadFile):
                 data = await value.read()
                 payloads.append(Payload(data=data, content_type=value.content_type, field=name))
             elif name == "text":
@@ -138,13 +154,35 @@ async def _from_multipart(request: Request, max_items: int) -> tuple[list[Payloa
                 options.append((name, value))
     if not payloads:
         raise InvalidInput("the form holds no file and no text", field="body")
-    return payloads, gathered(options)
+    return _paired(payloads, pairs) if pairs else payloads, gathered(options)
+
+
+async def _second_text(value: UploadFile | str) -> str:
+    """A form's `text_pair`, which may be a file as a text may; raises InvalidInput."""
+    if isinstance(value, str):
+        return value
+    try:
+        return (await value.read()).decode()
+    except UnicodeDecodeError:
+        raise InvalidInput("text_pair: the bytes are not UTF-8", field="text_pair") from None
+
+
+def _paired(payloads: Sequence[Payload], pairs: Sequence[str | None]) -> list[Payload]:
+    """Each payload with the second text of its place; raises InvalidInput where one has none."""
+    if len(pairs) != len(payloads):
+        raise InvalidInput(
+            f"text_pair: one for each text; got {len(pairs)} for {len(payloads)}",
+            field="text_pair",
+            limit=len(payloads),
+        )
+    return [replace(payload, pair=pair) for payload, pair in zip(payloads, pairs, strict=True)]
 
 
 @asynccontextmanager
 async def _form(request: Request, max_items: int) -> AsyncIterator[FormData]:
     """A whole form, its files open; raises InvalidInput and TooLarge."""
-    limits = {"max_files": max_items, "max_fields": max_items + OPTION_FIELDS, "max_part_size": FIELD_BYTES}
+    parts = 2 * max_items  # each text may have its text_pair
+    limits = {"max_files": parts, "max_fields": parts + OPTION_FIELDS, "max_part_size": FIELD_BYTES}
     parser = FormParser(request.headers, request.stream(), **limits)
     try:
         form = await parser.parse()

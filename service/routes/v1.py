@@ -35,7 +35,8 @@ PREDICT_BODY: dict[str, Any] = {
         "required": True,
         "description": (
             "A text or several as JSON, one input as it is (text/plain, a picture, a clip), or several as "
-            "a multipart form. Options stand in the JSON body, in form fields or in the query; the body wins."
+            "a multipart form. A model whose `preprocessing` says `pairs` takes a `text_pair` beside each "
+            "`text`. Options stand in the JSON body, in form fields or in the query; the body wins."
         ),
         "content": {
             "application/json": {
@@ -49,6 +50,19 @@ PREDICT_BODY: dict[str, Any] = {
                                 {"type": "array", "items": {"type": "string"}, "minItems": 1},
                             ]
                         },
+                        "text_pair": {
+                            "description": "The second text of each pair: a string beside a string, a list "
+                            "of the same length beside a list; null where a text stands alone.",
+                            "anyOf": [
+                                {"type": "string"},
+                                {
+                                    "type": "array",
+                                    "items": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+                                    "minItems": 1,
+                                },
+                                {"type": "null"},
+                            ],
+                        },
                         **PredictOptions.model_json_schema()["properties"],
                     },
                 }
@@ -60,6 +74,11 @@ PREDICT_BODY: dict[str, Any] = {
                     "properties": {
                         "file": {"type": "array", "items": {"type": "string", "format": "binary"}},
                         "text": {"type": "array", "items": {"type": "string"}},
+                        "text_pair": {
+                            "description": "One for each text, in the same order.",
+                            "type": "array",
+                            "items": {"type": "string"},
+                        },
                     },
                 }
             },
@@ -152,6 +171,7 @@ def model(request: Request, name: str) -> ModelInfo:
         task=manifest.task,
         description=manifest.description,
         labels=list(manifest.labels),
+        activation=manifest.activation,
         precision=manifest.precision,
         preprocessing=manifest.preprocessing,
         maps=[map_summary(spec, FORMATS[spec.kind]) for spec in manifest.maps],

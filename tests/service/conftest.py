@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,16 @@ import av
 import httpx2
 import numpy as np
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from PIL import Image
+from tokenizers import Tokenizer, processors
 
 import service
+from export.pack import pack
+from models.checkpoints import native
+from models.checkpoints.checkpoint import Checkpoint
+from models.text import TextConfig, TextTransformer
 from service.app import create_app
 from service.decode.limits import Limits
 from service.predictor import Predictor
@@ -112,6 +120,57 @@ def settings(repository: Path) -> Settings:
 def client(settings: Settings) -> Iterator[TestClient]:
     """The whole application, started."""
     with TestClient(create_app(settings)) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def regression(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """A model that gives one value, mostly negative, for a text or a pair of texts."""
+    folder = tmp_path_factory.mktemp("regression")
+    torch.manual_seed(1)
+    model = TextTransformer(
+        TextConfig(
+            vocabulary=300, labels=1, width=32, layers=2, heads=4, feedforward=64, positions=64, token_types=2
+        )
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)
+        model.classifier.bias.fill_(-5)
+    native.save(
+        folder,
+        model,
+        name="tiny-pairs",
+        version="1",
+        description="Untrained, for tests.",
+        labels=["likeness"],
+        preprocessing={"kind": "text", "max_tokens": 64, "token_types": True, "pairs": True},
+        card=None,
+    )
+    tokenizer = Tokenizer.from_file(str(repository / "tiny-text" / "1" / "tokenizer.json"))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 1), ("[SEP]", 2)],
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return replace(native.load(folder), activation="none")
+
+
+@pytest.fixture(scope="session")
+def scoring_client(
+    repository: Path, regression: Checkpoint, settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TestClient]:
+    """The regression, and the tiny text model with its logits as values and as sigmoids."""
+    root = tmp_path_factory.mktemp("scoring")
+    pack(regression, root)
+    for activation in ("none", "sigmoid"):
+        folder = root / f"tiny-{activation}" / "1"
+        shutil.copytree(repository / "tiny-text" / "1", folder)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest |= {"name": folder.parent.name, "activation": activation}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    with TestClient(create_app(settings.model_copy(update={"models": root}))) as client:
         yield client
 
 

@@ -72,6 +72,21 @@ def test_text_that_is_not_utf_8(client: TestClient, refused: Refused, content: b
     refused(lambda: client.post(TEXT, files={"file": ("a.txt", content, "text/plain")}), 400, field="text")
 
 
+def test_a_pair_for_a_model_of_single_texts(client: TestClient, refused: Refused) -> None:
+    refused(send_json(client, text="a", text_pair="b"), 400, field="text_pair")
+    refused(send_json(client, text=["a", "b"], text_pair=[None, "b"]), 400, field="text_pair")
+    form = [("text", (None, "a")), ("text_pair", (None, "b"))]
+    refused(lambda: client.post(TEXT, files=form), 400, field="text_pair")
+    assert send_json(client, text=["a", "b"], text_pair=[None, None])().status_code == 200
+
+
+@pytest.mark.parametrize("path", [IMAGE, VIDEO])
+def test_a_pair_for_a_model_of_media(client: TestClient, refused: Refused, path: str, picture: bytes) -> None:
+    refused(send_json(client, path, text="a", text_pair="b"), 400, field="text")
+    form = [("file", ("a.png", picture, "image/png")), ("text_pair", (None, "b"))]
+    refused(lambda: client.post(path, files=form), 400, field="text_pair")
+
+
 # Content types
 
 
@@ -499,10 +514,11 @@ def test_too_many_texts(client: TestClient, refused: Refused) -> None:
 
 
 def test_too_many_parts(client: TestClient, refused: Refused, picture: bytes) -> None:
-    files = [("file", ("a.png", picture, "image/png"))] * 5
-    refused(lambda: client.post(IMAGE, files=files), 413, field="body", limit=4)
-    fields = [(f"field{index}", (None, "1")) for index in range(21)]
-    refused(lambda: client.post(TEXT, files=fields), 413, field="body", limit=20)
+    files = [("file", ("a.png", picture, "image/png"))] * 9
+    refused(lambda: client.post(IMAGE, files=files[:5]), 413, field="items", limit=4)
+    refused(lambda: client.post(IMAGE, files=files), 413, field="body", limit=8)
+    fields = [(f"field{index}", (None, "1")) for index in range(25)]
+    refused(lambda: client.post(TEXT, files=fields), 413, field="body", limit=24)
 
 
 def test_a_form_field_that_is_too_long(

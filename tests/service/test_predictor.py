@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +18,11 @@ from PIL import Image
 
 from models.checkpoints.checkpoint import Checkpoint
 from service.bundle import BundleError, Manifest
-from service.decode.item import Item
+from service.decode.item import Item, TextItem
 from service.decode.limits import Limits
 from service.errors import InvalidInput, UnknownOption, UnsupportedMedia
 from service.predictor import Job, Outcome, Payload, Predictor
+from service.scheduler import Done, Scheduler
 from service.sessions import Program, SessionPool
 
 TOLERANCE = 1e-5
@@ -362,3 +366,73 @@ def test_padding_is_the_models_own_token(predictors: dict[str, Predictor]) -> No
     feeds = other._stack([short, long])
     assert feeds["input_ids"][0].tolist() == [*short.tensors["input_ids"].tolist(), 7, 7, 7]
     assert feeds["lengths"].tolist() == [3, 6]
+
+
+@pytest.fixture
+def quantised(lowered: Callable[..., Path]) -> Callable[[str], Predictor]:
+    """Loads the tiny model of a family in int8."""
+    pool = SessionPool(device="cpu")
+
+    def load(family: str) -> Predictor:
+        folder = lowered(family, "int8")
+        return Predictor.load(folder, pool, Limits(), batch_tokens=512, batch_pixels=100_000)
+
+    return load
+
+
+def outlier(item: Item) -> Item:
+    """The same input, far out of the usual range where its tensors are numbers, else other tokens."""
+    if isinstance(item, TextItem):
+        ids = item.tensors["input_ids"]
+        tensors = item.tensors | {"input_ids": np.full_like(ids, 299)}
+    else:
+        tensors = {name: 40 * tensor for name, tensor in item.tensors.items()}
+    return replace(item, tensors=tensors)
+
+
+def bits(outcome: Outcome) -> list[bytes]:
+    return [outcome.logits.tobytes()] + [
+        layer.tobytes() for name in sorted(outcome.maps) for layer in outcome.maps[name].layers
+    ]
+
+
+@pytest.mark.parametrize("family", ["text", "video"])
+def test_in_int8_with_dynamic_ranges_an_outlier_does_not_touch_its_neighbour(
+    quantised: Callable[[str], Predictor], items: dict[str, list[Item]], family: str
+) -> None:
+    predictor, item = quantised(family), items[family][1]
+    maps = all_maps(predictor)
+    ordinary, extreme = Job(item=item, maps=maps), Job(item=outlier(item), maps=maps)
+    assert ordinary.cost == extreme.cost
+    (alone,) = predictor.run([ordinary])
+    mixed, _ = predictor.run([ordinary, extreme])
+    assert bits(mixed) != bits(alone)
+    assert np.abs(mixed.logits - alone.logits).max() > 1e-3  # together they would disturb each other
+
+    async def submit() -> list[Done]:
+        scheduler = Scheduler(slots=1, queue_entries=9)
+        requests = [
+            asyncio.create_task(scheduler.submit(predictor, jobs))
+            for jobs in ([extreme, ordinary], [ordinary], [ordinary, extreme], [extreme])
+        ]
+        await asyncio.sleep(0)  # all wait before any is taken
+        scheduler.start()
+        answers = await asyncio.gather(*requests)
+        await scheduler.close()
+        return [answers[0][1], answers[1][0], answers[2][0]]
+
+    for done in asyncio.run(submit()):
+        assert done.batch == 1
+        assert bits(done.result) == bits(alone)
+
+
+def test_in_int8_with_static_ranges_inputs_may_share_a_batch(
+    quantised: Callable[[str], Predictor], items: dict[str, list[Item]]
+) -> None:
+    predictor, item = quantised("image"), items["image"][1]
+    maps = all_maps(predictor)
+    ordinary, extreme = Job(item=item, maps=maps), Job(item=outlier(item), maps=maps)
+    assert predictor.batch_cost > 2 * ordinary.cost
+    (alone,) = predictor.run([ordinary])
+    for batch, row in (([ordinary, extreme], 0), ([extreme, extreme, ordinary], 2)):
+        assert_same(predictor.run(batch)[row], alone, maps)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision import transforms
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
@@ -91,6 +92,22 @@ def test_pixels_are_those_of_transformers_vit_processor(size: tuple[int, int]) -
     item = ImageDecoder(spec).decode(data)
     assert item.tensors["pixels"].shape == (3, 64, 96)
     np.testing.assert_array_equal(item.tensors["pixels"], expected)
+
+
+@pytest.mark.parametrize("width", range(225, 233))  # every remainder of the margins
+def test_an_even_crop_is_that_of_torchvision(width: int) -> None:
+    data = encode(scene(width, 224), "PNG")
+    spec = ImageInput(height=224, width=224, resize_to=224, crop="even", mean=MEAN, std=STD)
+    reference = transforms.Compose(
+        [
+            transforms.Resize(224),
+            transforms.CenterCrop(224),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+    expected = reference(Image.open(io.BytesIO(data))).numpy()
+    np.testing.assert_allclose(ImageDecoder(spec).decode(data).tensors["pixels"], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import BertTokenizerFast, RobertaTokenizerFast
 
 from service.bundle import TextInput
 from service.decode.limits import Limits
@@ -54,10 +57,33 @@ def decoder(
     *,
     max_tokens: int = 64,
     token_types: bool = False,
+    pairs: bool = False,
     limits: Limits | None = None,
 ) -> TextDecoder:
     data = (tokenizer or byte_level()).to_str().encode()
-    return TextDecoder(TextInput(max_tokens=max_tokens, token_types=token_types), data, limits)
+    spec = TextInput(max_tokens=max_tokens, token_types=token_types, pairs=pairs)
+    return TextDecoder(spec, data, limits)
+
+
+def bert() -> BertTokenizerFast:
+    names = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]", "hello", "world", "##s", "a", "b", ",", "[", "]"]
+    return BertTokenizerFast(vocab={name: index for index, name in enumerate(names)})
+
+
+def roberta() -> RobertaTokenizerFast:
+    names = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(pre_tokenizers.ByteLevel.alphabet()), "he"]
+    return RobertaTokenizerFast(vocab={name: i for i, name in enumerate(names)}, merges=[("h", "e")])
+
+
+@pytest.fixture(scope="module", params=[bert, roberta])
+def original(request: pytest.FixtureRequest) -> Any:
+    """A tokenizer of transformers that takes pairs."""
+    return request.param()
+
+
+def pair_decoder(original: Any = None, *, max_tokens: int = 64, limits: Limits | None = None) -> TextDecoder:
+    tokenizer = (original or bert()).backend_tokenizer
+    return decoder(tokenizer, max_tokens=max_tokens, token_types=True, pairs=True, limits=limits)
 
 
 def test_tokens_are_slices_of_the_text_and_specials_their_names() -> None:
@@ -183,6 +209,9 @@ def test_a_text_at_the_limit_is_decoded() -> None:
 def test_a_model_without_room_for_a_token_is_refused() -> None:
     with pytest.raises(ValueError, match="no room"):
         decoder(max_tokens=2)
+    with pytest.raises(ValueError, match="no room"):
+        pair_decoder(max_tokens=4)
+    assert pair_decoder(max_tokens=5).decode("hello", "world").cost == 5
 
 
 def test_a_tokenizer_is_read_from_its_file(tmp_path: Path) -> None:
@@ -207,3 +236,98 @@ def test_a_blank_item_has_the_length_asked_for() -> None:
         "token_types": (5,),
     }
     assert item.cost == len(item.offsets) == len(item.special) == 5
+
+
+def test_a_pair_is_two_texts_with_places_of_their_own() -> None:
+    item = pair_decoder().decode("Hello  worlds", "a, b")
+    assert item.texts == ("Hello  worlds", "a, b")
+    assert item.tokens == ("[CLS]", "Hello", "world", "s", "[SEP]", "a", ",", "b", "[SEP]")
+    assert item.segments == (0, 0, 0, 0, 0, 1, 1, 1, 1)
+    assert item.special == (True, False, False, False, True, False, False, False, True)
+    assert item.offsets == ((0, 0), (0, 5), (7, 12), (12, 13), (13, 13), (0, 1), (1, 2), (3, 4), (4, 4))
+    assert item.tensors["token_types"].tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 1]
+    assert (item.truncated, item.dropped, item.cost) == (False, (0, 0), 9)
+
+
+def test_both_end_tokens_between_texts_are_of_the_first() -> None:
+    item = pair_decoder(roberta()).decode("he", "é")
+    assert item.tokens == ("<s>", "he", "</s>", "</s>", "é", "é", "</s>")
+    assert item.segments == (0, 0, 0, 0, 1, 1, 1)
+    assert item.offsets == ((0, 0), (0, 2), (2, 2), (2, 2), (0, 1), (0, 1), (1, 1))
+    assert item.special == (True, False, True, True, False, False, True)
+
+
+def test_pairs_are_what_transformers_makes_of_them_whatever_is_cut(original: Any) -> None:
+    """Every way in which two lengths can exceed the limit, and limits both odd and even."""
+    rng = random.Random(0)
+    cut = set()
+    for limit in (6, 7, 12, 13):
+        ours = pair_decoder(original, max_tokens=limit)
+        for first in range(1, 13):
+            for second in range(1, 13):
+                texts = [" ".join(rng.choices("ab,", k=count)) for count in (first, second)]
+                item = ours.decode(*texts)
+                theirs = original(*texts, truncation=True, max_length=limit, return_token_type_ids=True)
+                assert item.tensors["input_ids"].tolist() == theirs["input_ids"], (limit, texts)
+                assert item.tensors["token_types"].tolist() == theirs["token_type_ids"]
+                whole = original(*texts)["input_ids"]
+                assert item.dropped_tokens == len(whole) - len(theirs["input_ids"])
+                cut.add(tuple(dropped > 0 for dropped in item.dropped))
+    assert len(cut) == 4
+
+
+def test_a_text_alone_is_what_transformers_makes_of_it(original: Any) -> None:
+    text = "hello, worlds a b " * 3
+    for limit in (6, 9, 64):
+        item = pair_decoder(original, max_tokens=limit).decode(text)
+        theirs = original(text, truncation=True, max_length=limit, return_token_type_ids=True)
+        assert item.tensors["input_ids"].tolist() == theirs["input_ids"]
+        assert item.tensors["token_types"].tolist() == theirs["token_type_ids"]
+        assert set(item.segments) == {0}
+
+
+def test_each_text_says_what_was_dropped_of_it() -> None:
+    item = pair_decoder(max_tokens=9).decode("a a a a a", "b b")
+    assert item.tokens == ("[CLS]", "a", "a", "a", "a", "[SEP]", "b", "b", "[SEP]")
+    assert (item.dropped, item.dropped_tokens, item.truncated) == ((1, 0), 1, True)
+    assert item.offsets[5] == (7, 7)
+    item = pair_decoder(max_tokens=8).decode("a a a a", "b b b b b b")
+    assert item.tokens == ("[CLS]", "a", "a", "[SEP]", "b", "b", "b", "[SEP]")
+    assert item.dropped == (2, 3)
+
+
+def test_a_special_token_that_is_typed_into_a_pair_is_ordinary_text() -> None:
+    item = pair_decoder().decode("hello [SEP] a", "[CLS] b [SEP]")
+    assert item.tensors["input_ids"].tolist().count(2) == 2
+    assert item.special.count(True) == 3
+    assert item.tensors["token_types"].tolist().index(1) == item.special.index(True, 1) + 1
+
+
+@pytest.mark.parametrize(
+    ("pair", "match"),
+    [("", "empty"), (" \n", "empty"), ("\x01", "no tokens"), ("ab\ud83d", "character 2")],
+)
+def test_a_pair_that_cannot_be_used_is_refused_by_its_name(pair: str, match: str) -> None:
+    with pytest.raises(InvalidInput, match=match) as caught:
+        pair_decoder().decode("hello", pair)
+    assert caught.value.field == "text_pair"
+    with pytest.raises(InvalidInput, match=match) as caught:
+        pair_decoder().decode(pair, "hello")
+    assert caught.value.field == "text"
+
+
+def test_characters_of_both_texts_count_together() -> None:
+    limited = pair_decoder(limits=Limits(max_characters=10))
+    assert limited.decode("a" * 4, "b" * 6)
+    with pytest.raises(TooLarge, match="11 characters in both texts, max_characters is 10") as caught:
+        limited.decode("a" * 5, "b" * 6)
+    assert (caught.value.field, caught.value.limit) == ("text_pair", 10)
+    with pytest.raises(TooLarge, match="11 characters, ") as caught:
+        limited.decode("a" * 11, "b")
+    assert caught.value.field == "text"
+
+
+def test_a_model_of_single_texts_takes_no_pair() -> None:
+    with pytest.raises(InvalidInput, match="one text") as caught:
+        decoder(words()).decode("hello", "world")
+    assert caught.value.field == "text_pair"

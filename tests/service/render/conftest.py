@@ -48,18 +48,29 @@ def clip() -> VideoItem:
     )
 
 
-def tokenised(text: str, *, truncated: bool = False) -> TextItem:
-    """A token for each word or sign, none for spaces, between [CLS] and [SEP]."""
-    found = list(re.finditer(r"\w+|[^\w\s]|\n", text))
-    end = len(text)
+def tokenised(*texts: str, keep: int | None = None) -> TextItem:
+    """A token for each word or sign, none for spaces, after [CLS] and before each text's [SEP].
+
+    Of each text the first `keep` tokens stay.
+    """
+    tokens, offsets, segments, special, dropped = ["[CLS]"], [(0, 0)], [0], [True], []
+    for segment, text in enumerate(texts):
+        found = list(re.finditer(r"\w+|[^\w\s]|\n", text))
+        kept = found[:keep]
+        end = len(text) if len(kept) == len(found) else kept[-1].end()
+        tokens += [*(match.group() for match in kept), "[SEP]"]
+        offsets += [*(match.span() for match in kept), (end, end)]
+        segments += [segment] * (len(kept) + 1)
+        special += [*(False for _ in kept), True]
+        dropped.append(len(found) - len(kept))
     return TextItem(
         tensors={},
-        text=text,
-        tokens=("[CLS]", *(match.group() for match in found), "[SEP]"),
-        offsets=((0, 0), *(match.span() for match in found), (end, end)),
-        special=(True, *(False for _ in found), True),
-        truncated=truncated,
-        dropped_tokens=0,
+        texts=texts,
+        tokens=tuple(tokens),
+        offsets=tuple(offsets),
+        segments=tuple(segments),
+        special=tuple(special),
+        dropped=tuple(dropped),
     )
 
 

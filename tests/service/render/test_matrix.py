@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -74,6 +76,11 @@ def test_tokens_are_labelled_by_their_text(source: TextItem) -> None:
     assert found[:5] == ("[CLS]", "\\n", "fn", "main", "(")
     assert found[-1] == "[SEP]"
     assert "mas" in found  # the built-in font has no accents
+
+
+def test_tokens_of_a_pair_are_labelled_by_their_own_text(words: Callable[..., TextItem]) -> None:
+    item = words("red green", "blue")
+    assert labels(item, 6) == ("[CLS]", "red", "green", "[SEP]", "blue", "[SEP]")
 
 
 def test_frames_are_labelled_by_their_seconds(clip: VideoItem) -> None:

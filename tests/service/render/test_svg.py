@@ -9,7 +9,7 @@ import pytest
 
 from service.decode.item import TextItem
 from service.render.pieces import marked
-from service.render.svg import COLUMNS, LETTER, LINE_BREAK, MOST_ROWS, PAD, svg
+from service.render.svg import COLUMNS, LETTER, LINE_BREAK, MOST_ROWS, PAD, ROW, svg
 
 SPACE = "{http://www.w3.org/2000/svg}"
 
@@ -23,12 +23,14 @@ def drawn(
     return ElementTree.fromstring(svg(text, title=title, colormap="inferno", theme=theme))
 
 
+def rules(picture: ElementTree.Element) -> list[ElementTree.Element]:
+    return picture.findall(f"{SPACE}path[@class='rule']")
+
+
 def rows(picture: ElementTree.Element) -> list[str]:
     """The text below the rule, one string for each row, spaces from the places of the words."""
     lines: dict[float, list[tuple[float, float, str]]] = {}
-    rule = picture.find(f"{SPACE}path[@class='rule']")
-    assert rule is not None
-    below = float(rule.attrib["d"].split()[1].split("H")[0])
+    below = float(rules(picture)[0].attrib["d"].split()[1].split("H")[0])
     for text in picture.iter(f"{SPACE}text"):
         x, y = float(text.attrib["x"]), float(text.attrib["y"])
         if y > below:
@@ -106,9 +108,48 @@ def test_long_texts_end_with_a_note(words: Callable[..., TextItem]) -> None:
     assert found[-1] == f"… more than {MOST_ROWS} rows"
 
 
+def test_two_texts_stand_in_order_under_their_names(words: Callable[..., TextItem]) -> None:
+    picture = drawn(words("red\ngreen", "blue"))
+    assert rows(picture) == ["text", "red" + LINE_BREAK, "green", "text_pair", "blue"]
+    header, between = (float(rule.attrib["d"].split()[1].split("H")[0]) for rule in rules(picture))
+    places = {text.text: float(text.attrib["y"]) for text in picture.iter(f"{SPACE}text")}
+    assert header < places["text"] < places["green"] < between < places["text_pair"]
+    assert len(rules(drawn(words("red")))) == 1
+
+
+def test_each_token_colours_its_own_text(words: Callable[..., TextItem]) -> None:
+    picture = drawn(words("red green", "green"), np.array([0.0, 0.1, 0.2, 0.0, 0.4, 0.0]))
+    marks = [
+        (
+            text.text,
+            title.text,
+            mark.attrib["class"],
+            float(text.attrib["y"]) - float(mark.attrib["y"]) == (ROW - 2) / 2,
+        )
+        for group in picture.iter(f"{SPACE}g")
+        for title, mark, text in [tuple(group)]
+        if "chip" not in mark.attrib["class"]
+    ]
+    assert marks == [
+        ("red", "red: 0.1", "l64", True),
+        ("green", "green: 0.2", "l128", True),
+        ("green", "green: 0.4", "l255", True),
+    ]
+
+
+def test_a_long_text_leaves_room_for_its_pair(words: Callable[..., TextItem]) -> None:
+    half = MOST_ROWS // 2
+    found = rows(drawn(words("x\n" * (half + 50), "pair")))
+    assert len(found) == half + 4
+    assert found[half + 1 :] == [f"… more than {half} rows", "text_pair", "pair"]
+
+
+@pytest.mark.parametrize("pair", [[], ["z" * 150 + "\nz"]])
 @pytest.mark.parametrize("text", ["", "x", "y" * 300])
-def test_everything_lies_inside_the_picture(words: Callable[..., TextItem], text: str) -> None:
-    picture = drawn(words(text), title="a title " * 30)
+def test_everything_lies_inside_the_picture(
+    words: Callable[..., TextItem], text: str, pair: list[str]
+) -> None:
+    picture = drawn(words(text, *pair), title="a title " * 30)
     width, height = float(picture.attrib["width"]), float(picture.attrib["height"])
     for mark in picture.iter(f"{SPACE}rect"):
         if mark.attrib["width"] != "100%":

@@ -23,14 +23,16 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.tags: set[str] = set()
         self.attributes: set[str] = set()
-        self.pre = ""
+        self.pres: list[str] = []
+        self.names: list[str] = []
+        self.named = False
         self.chips: list[str] = []
         self.spans: list[tuple[dict[str, str | None], str]] = []
         self.style = ""
         self.feed(source)
         self.close()
         assert self.open == []
-        self.pre = self.pre.removeprefix("\n")  # the first line break of a pre does not count
+        self.pres = [pre.removeprefix("\n") for pre in self.pres]  # the first line break does not count
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
@@ -39,18 +41,28 @@ class Page(HTMLParser):
             self.open.append(tag)
         if tag == "span":
             self.spans.append((dict(attrs), ""))
+        if tag == "pre":
+            self.pres.append("")
+        self.named = ("class", "field note") in attrs
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
         if "pre" in self.open:
-            self.pre += data
+            self.pres[-1] += data
+        elif self.named and data.strip():
+            self.names.append(data)
         if self.open and self.open[-1] == "span":
             attrs, text = self.spans[-1]
             self.spans[-1] = (attrs, text + data)
         if self.open and self.open[-1] == "style":
             self.style += data
+
+    @property
+    def pre(self) -> str:
+        (text,) = self.pres
+        return text
 
     def on(self, text: str) -> list[dict[str, str | None]]:
         return [attrs for attrs, inside in self.spans if inside == text]
@@ -70,7 +82,7 @@ def uniform(item: TextItem) -> np.ndarray:
 
 
 def test_the_page_shows_the_text_as_it_was_written(source: TextItem) -> None:
-    assert drawn(source, uniform(source)).pre == source.text
+    assert drawn(source, uniform(source)).pres == list(source.texts)
 
 
 @pytest.mark.parametrize(
@@ -127,12 +139,12 @@ def test_special_tokens_do_not_pale_the_text_and_their_mass_is_said(words: Calla
 def test_pieces_of_one_character_are_drawn_once_with_their_sum() -> None:
     item = TextItem(
         tensors={},
-        text="a你b",
+        texts=("a你b",),
         tokens=("a", "ä½", "ł", "b"),
         offsets=((0, 1), (1, 2), (1, 2), (2, 3)),
+        segments=(0,) * 4,
         special=(False,) * 4,
-        truncated=False,
-        dropped_tokens=0,
+        dropped=(0,),
     )
     result = drawn(item, np.array([0.1, 0.2, 0.3, 0.4]))
     assert result.pre == "a你b"
@@ -146,19 +158,52 @@ def test_text_between_tokens_is_left_alone(words: Callable[..., TextItem]) -> No
     assert result.pre == "red   green"
 
 
-def test_what_the_model_did_not_see_is_marked() -> None:
+def test_what_the_model_did_not_see_is_marked(words: Callable[..., TextItem]) -> None:
+    result = drawn(words("seen unseen tail", keep=1), np.array([0.2, 0.6, 0.2]))
+    assert result.on(" unseen tail")[0]["class"] == "unseen"
+    assert result.pre == "seen unseen tail"
+
+
+def test_two_texts_stand_in_order_under_their_names(words: Callable[..., TextItem]) -> None:
+    item = words("\nred green ", "green\r\n<b>blue")
+    result = drawn(item, uniform(item))
+    assert result.names == ["text", "text_pair"]
+    assert result.pres == list(item.texts)
+    assert drawn(words("red"), np.ones(3)).names == []
+
+
+def test_each_token_colours_its_own_text(words: Callable[..., TextItem]) -> None:
+    item = words("red green", "green red")
+    result = drawn(item, np.array([0.0, 0.1, 0.2, 0.0, 0.4, 0.3, 0.0]))
+    assert [attrs["title"] for attrs in result.on("red")] == ["red: 0.1", "red: 0.3"]
+    assert [attrs["title"] for attrs in result.on("green")] == ["green: 0.2", "green: 0.4"]
+    assert [attrs["class"] for attrs in result.on("green")] == ["l128", "l255"]
+
+
+def test_pieces_of_one_text_are_not_mixed_with_the_others() -> None:
     item = TextItem(
         tensors={},
-        text="seen unseen tail",
-        tokens=("[CLS]", "seen", "[SEP]"),
-        offsets=((0, 0), (0, 4), (4, 4)),
-        special=(True, False, True),
-        truncated=True,
-        dropped_tokens=2,
+        texts=("你a", "abc"),
+        tokens=("ä½", "ł", "abc"),
+        offsets=((0, 2), (1, 2), (0, 3)),
+        segments=(0, 0, 1),
+        special=(False,) * 3,
+        dropped=(0, 0),
     )
-    result = drawn(item, np.array([0.2, 0.6, 0.2]))
-    assert result.on(" unseen tail")[0]["class"] == "unseen"
-    assert result.pre == item.text
+    result = drawn(item, np.array([0.2, 0.3, 0.5]))
+    assert result.pres == ["你a", "abc"]
+    assert [attrs["title"] for attrs in result.on("你a")] == ["ä½ + ł: 0.5"]
+    assert [attrs["title"] for attrs in result.on("abc")] == ["abc: 0.5"]
+
+
+def test_what_was_not_seen_is_marked_in_each_text_of_its_own(words: Callable[..., TextItem]) -> None:
+    item = words("one two three ", "four ", keep=2)
+    result = drawn(item, uniform(item))
+    assert [text for attrs, text in result.spans if attrs.get("class") == "unseen"] == [" three "]
+    item = words("one ", "two three four", keep=1)
+    result = drawn(item, uniform(item))
+    assert [text for attrs, text in result.spans if attrs.get("class") == "unseen"] == [" three four"]
+    assert result.pres == list(item.texts)
 
 
 def test_a_line_break_with_attention_can_be_seen(words: Callable[..., TextItem]) -> None:
