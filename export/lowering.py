@@ -20,6 +20,8 @@ CALIBRATED = 100  # inputs whose ranges static int8 takes
 MEASURED = 500  # inputs of a data set that are compared
 GENERATED = 8  # inputs that are compared where there is no data set
 FEWEST_SAME_LABELS = 0.99
+# Where 99.4 % and more of the labels stay, int8 is off by 0.004 to 0.016; networks of random weights, whose
+# attention is sharper than any trained one's, by 0.03 to 0.05. One range that is wrong costs far more.
 LARGEST_LOGIT_ERROR = 0.1
 SEED = 1000  # far from the seeds that verification uses
 

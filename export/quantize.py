@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,11 +20,11 @@ from onnxruntime.quantization import (
     CalibrationDataReader,
     QuantFormat,
     QuantType,
-    quantize_dynamic,
     quantize_static,
 )
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
+from export.dynamic_int8 import quantise_products
 from export.errors import ExportError
 from export.graph import operators, quiet
 from service.bundle import MODEL, TOKENIZER, Manifest, MapSpec
@@ -73,13 +72,12 @@ def lower(
 def _fp16_model(source: Path, target: Path, manifest: Manifest) -> None:
     """Weights, activations and taps in fp16; what goes in and the predictions stay as they are."""
     model = onnx.load(str(source))
-    external = _external(source)
     kept = [spec.name for spec in (*manifest.inputs, *manifest.outputs)]
     with quiet():
         model = convert_float_to_float16(
             model, keep_io_types=kept, op_block_list=FP32_OPERATORS, disable_shape_infer=True
         )
-    onnx.save(model, str(target), save_as_external_data=external, location=f"{target.name}.data")
+    _save(model, target, external=_external(source))
 
 
 def _fp16_map(path: Path, taps: set[str]) -> None:
@@ -101,16 +99,9 @@ def _rename_inputs(graph: GraphProto, old: str, new: str) -> None:
 
 def _dynamic_int8(source: Path, target: Path) -> None:
     """Matrix products with constant weights, per output channel; never the fused attention."""
-    with quiet(), _without_shapes(source) as path:
-        quantize_dynamic(
-            path,
-            target,
-            op_types_to_quantize=["MatMul", "Gemm"],
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            use_external_data_format=_external(source),
-            extra_options={"DefaultTensorType": TensorProto.FLOAT},
-        )
+    model = onnx.load(str(source))
+    quantise_products(model.graph)
+    _save(model, target, external=_external(source))
 
 
 def _static_int8(source: Path, target: Path, calibration: Iterator[Feeds]) -> None:
@@ -141,20 +132,8 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
         return None if feeds is None else dict(feeds)
 
 
-@contextmanager
-def _without_shapes(source: Path) -> Iterator[Path]:
-    """The graph without the shapes torch noted in it, with which ONNX's own inference disagrees.
-
-    It lies beside the original while it is needed, since the weights may do so too and are not copied.
-    """
-    model: ModelProto = onnx.load(str(source), load_external_data=False)
-    del model.graph.value_info[:]
-    path = source.with_name("without-shapes.onnx")
-    onnx.save(model, str(path))
-    try:
-        yield path
-    finally:
-        path.unlink()
+def _save(model: ModelProto, path: Path, *, external: bool) -> None:
+    onnx.save(model, str(path), save_as_external_data=external, location=f"{path.name}.data")
 
 
 def _external(path: Path) -> bool:

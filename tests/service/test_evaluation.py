@@ -146,8 +146,8 @@ def test_correlation_is_pearsons_and_constant_maps_are_the_same_or_not() -> None
 def test_figures_are_means_over_inputs() -> None:
     tally = Tally("softmax")
     key = ("cls", "layers.0")
-    tally.add(Found(row(3, 4), {key: row(1, 2)}), Found(row(3, 4), {key: row(1, 2)}))
     tally.add(Found(row(5, 4), {key: row(2, 1)}), Found(row(3, 4), {key: row(1, 2)}))
+    tally.add(Found(row(3, 4), {key: row(1, 2)}), Found(row(3, 4), {key: row(1, 2)}))
     found = tally.agreement(against="a", data="d")
     assert (found.inputs, found.labels) == (2, 0.5)
     assert (found.logit_error, found.largest_logit_error) == (pytest.approx(0.2), pytest.approx(0.4))
