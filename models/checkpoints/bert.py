@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, Choices
 from models.checkpoints.config import Config
-from models.checkpoints.keys import Rule, fill, one, rule
+from models.checkpoints.keys import Rule, fill, one, outputs, rule
 from models.checkpoints.source import Source
 from models.checkpoints.tokens import find_tokenizer, text_input
 from models.text import TextConfig, TextTransformer
@@ -109,16 +108,6 @@ def find_layout(source: Source) -> Layout:
         return named
     prefixed = any(key.startswith("roberta.") for key in source.state)
     return LAYOUTS["roberta" if prefixed else "bert"]
-
-
-def outputs(state: Mapping[str, Tensor], key: str) -> int:
-    """How many logits a classifier gives; 1 where it has no weights, which `fill` then lists as missing."""
-    weight = state.get(key)
-    if weight is None or not weight.ndim:
-        return 1
-    if not len(weight):
-        raise CheckpointError(f"{key}: a classifier without outputs")
-    return len(weight)
 
 
 def text_classifier(

@@ -18,7 +18,7 @@ from models.cbam import DEPTHS, CBAMConfig, CBAMResNet, Depth, Stem
 from models.checkpoints import timm_config
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, Choices
 from models.checkpoints.config import Config
-from models.checkpoints.keys import Rule, fill, one, rule
+from models.checkpoints.keys import Rule, fill, one, rule, shape
 from models.checkpoints.labels import check_count, read_labels
 from models.checkpoints.pictures import IMAGENET, picture_input
 from models.checkpoints.source import Source
@@ -130,7 +130,7 @@ def sizes(state: Mapping[str, Tensor], layout: Layout) -> CBAMConfig:
     stem = STEMS.get(kernel[0])
     if stem is None or (stem == "small" and layout is TIMM):
         raise CheckpointError(f"conv1.weight: a kernel of {kernel[0]}x{kernel[1]}; supported: 7x7")
-    if colours != 3 or not 1 <= width <= WIDEST:
+    if colours != 3 or width > WIDEST:
         raise CheckpointError(
             f"conv1.weight: from {colours} to {width} channels; supported: from 3 to at most {WIDEST}"
         )
@@ -138,10 +138,8 @@ def sizes(state: Mapping[str, Tensor], layout: Layout) -> CBAMConfig:
     # The last stage is the widest: what its gates are reduced to is least rounded.
     squeeze = f"layer4.0.{layout.squeeze}"
     hidden, channels, *_ = shape(state, f"{squeeze}.weight", axes=2 if layout is ORIGINAL else 4)
-    if not 1 <= hidden <= channels or not outputs:
-        raise CheckpointError(
-            f"{squeeze}.weight, fc.weight: {channels} channels to {hidden}, {outputs} labels"
-        )
+    if hidden > channels:
+        raise CheckpointError(f"{squeeze}.weight: {channels} channels to {hidden}, not to fewer")
     return CBAMConfig(
         labels=outputs,
         depth=depth(state),
@@ -164,16 +162,6 @@ def depth(state: Mapping[str, Tensor]) -> Depth:
     raise CheckpointError(
         f"stages of {', '.join(map(str, stages))} {kind} blocks; supported: those of ResNet-{known}"
     )
-
-
-def shape(state: Mapping[str, Tensor], key: str, *, axes: int) -> tuple[int, ...]:
-    """The sizes of a tensor with so many axes; raises CheckpointError."""
-    if key not in state:
-        beside = sorted(other for other in state if other.startswith(key.removesuffix("weight")))
-        raise CheckpointError(f"missing: {key}" + (f"; there are {', '.join(beside)}" if beside else ""))
-    if state[key].ndim != axes:
-        raise CheckpointError(f"{key} {list(state[key].shape)} does not have {axes} axes")
-    return tuple(state[key].shape)
 
 
 def labels(settings: Config, outputs: int, choices: Choices) -> tuple[str, ...]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from models.checkpoints.bert import embedding_rules, norm_rules, outputs, text_classifier
+from models.checkpoints.bert import embedding_rules, norm_rules, text_classifier
 from models.checkpoints.checkpoint import Checkpoint, Choices
 from models.checkpoints.config import Config
-from models.checkpoints.keys import Rule, rule
+from models.checkpoints.keys import Rule, outputs, rule
 from models.checkpoints.source import Source
 from models.text import TextConfig
 

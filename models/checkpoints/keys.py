@@ -43,6 +43,27 @@ def thirds(tensor: Tensor) -> Sequence[Tensor]:
     return parts
 
 
+def shape(state: Mapping[str, Tensor], key: str, *, axes: int) -> tuple[int, ...]:
+    """The sizes of a tensor; raises CheckpointError where it is missing, empty or has other axes."""
+    if key not in state:
+        beside = sorted(other for other in state if other.startswith(key.removesuffix("weight")))
+        raise CheckpointError(f"missing: {key}" + (f"; there are {', '.join(beside)}" if beside else ""))
+    sizes = tuple(state[key].shape)
+    if len(sizes) != axes or 0 in sizes:
+        raise CheckpointError(f"{key} {list(sizes)} does not have {axes} axes, none of them empty")
+    return sizes
+
+
+def outputs(state: Mapping[str, Tensor], key: str) -> int:
+    """How many logits a classifier gives; 1 where it has no weights, which `fill` then lists as missing."""
+    weight = state.get(key)
+    if weight is None or not weight.ndim:
+        return 1
+    if not len(weight):
+        raise CheckpointError(f"{key}: a classifier without outputs")
+    return len(weight)
+
+
 def fill(model: nn.Module, state: Mapping[str, Tensor], rules: Sequence[Rule]) -> nn.Module:
     """The model with a foreign state in fp32, in evaluation mode; it may have been built on "meta".
 

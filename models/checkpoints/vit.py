@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from models.checkpoints.bert import outputs
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, Choices
 from models.checkpoints.config import Config
-from models.checkpoints.keys import Rule, fill, rule
+from models.checkpoints.keys import Rule, fill, outputs, rule
 from models.checkpoints.pictures import MOST_PIXELS, picture_input
 from models.checkpoints.source import Source
 from models.vit import VisionTransformer, ViTConfig

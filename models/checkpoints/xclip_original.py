@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, Choices
-from models.checkpoints.keys import Rule, fill, one, rule, thirds
+from models.checkpoints.keys import Rule, fill, one, rule, shape, thirds
 from models.checkpoints.source import Source
 from models.checkpoints.xclip import HEAD_WIDTH, paper_pictures, prompts, served, transposed
 from models.video import XCLIP, TowerConfig, XCLIPConfig
@@ -64,16 +64,6 @@ def read_sizes(state: Mapping[str, Tensor]) -> XCLIPConfig:
         vocabulary=vocabulary,
         context=context,
     )
-
-
-def shape(state: Mapping[str, Tensor], key: str, *, axes: int) -> tuple[int, ...]:
-    """The sizes of a tensor; raises CheckpointError where it is missing, empty or has other axes."""
-    if key not in state:
-        raise CheckpointError(f"missing: {key}")
-    sizes = tuple(state[key].shape)
-    if len(sizes) != axes or 0 in sizes:
-        raise CheckpointError(f"{key}: its shape is {list(sizes)}, not {axes} sizes")
-    return sizes
 
 
 def tower(state: Mapping[str, Tensor], blocks: str, key: str, width: int) -> TowerConfig:

@@ -23,6 +23,7 @@ from models.checkpoints.read import read
 
 State = dict[str, Tensor]
 SQUASHED = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}}
+NONE_EMPTY = "axes, none of them empty"
 PRETRAINED = {"input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std"}  # fields of this part
 
 
@@ -260,14 +261,14 @@ def changed(state: State, key: str, tensor: Tensor | None) -> State:
         ),
         ("conv1.weight", torch.ones(64, 1, 7, 7), "from 1 to 64 channels"),
         ("conv1.weight", torch.ones(64, 3, 5, 5), "kernel of 5x5"),
-        ("conv1.weight", torch.ones(0, 3, 7, 7), "from 3 to 0 channels"),
+        ("conv1.weight", torch.ones(0, 3, 7, 7), NONE_EMPTY),
         ("conv1.weight", torch.ones(5000, 3, 7, 7), "supported: from 3 to at most 4096"),
         ("conv1.weight", torch.ones(64), r"conv1.weight \[64\] does not have 4 axes"),
         ("fc.weight", None, "missing: fc.weight; there are fc.bias"),
         ("fc.weight", torch.ones(512), r"fc.weight \[512\] does not have 2 axes"),
-        ("fc.weight", torch.ones(0, 512), "0 labels"),
+        ("fc.weight", torch.ones(0, 512), NONE_EMPTY),
         ("fc.weight", torch.ones(3, 2048), r"another shape: fc.weight \[3, 2048\]"),
-        ("layer4.0.se.channel.fc1.weight", torch.ones(0, 512, 1, 1), "512 channels to 0"),
+        ("layer4.0.se.channel.fc1.weight", torch.ones(0, 512, 1, 1), NONE_EMPTY),
         ("layer4.0.se.channel.fc1.weight", torch.ones(32, 512), "does not have 4 axes"),
         ("layer4.2.conv1.weight", torch.ones(512, 512, 3, 3), "stages of 2, 2, 2, 3 basic blocks"),
     ],
