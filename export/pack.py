@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from export.errors import ExportError
 from export.graph import export_model, export_program, map_outputs
 from export.lowering import Lowering, examples
 from export.shapes import (
+    FEWEST_TOKENS,
     Axes,
     Preprocessing,
     Signature,
@@ -43,6 +44,7 @@ from service.bundle import (
     Provenance,
     Tap,
     TensorSpec,
+    TextInput,
     digest,
 )
 
@@ -68,12 +70,11 @@ def pack(
     from a verified one and measured against it. Raises ExportError where the place is taken, the checkpoint
     does not fit, verification fails or too much is lost; then nothing is left behind.
     """
-    checked(checkpoint)
+    describe(checkpoint, *checked(checkpoint))
     target = repository / checkpoint.name / checkpoint.version
     if target.exists():
         raise ExportError(f"{target} exists already")
-    repository.mkdir(parents=True, exist_ok=True)
-    with _staging(repository) as folder, _staging(repository) as lowered:
+    with _folder(repository), _staging(repository) as folder, _staging(repository) as lowered:
         build(checkpoint, folder, advance=advance)
         manifest = seal(checkpoint, folder, advance=advance)
         if lowering is not None:
@@ -83,6 +84,19 @@ def pack(
         target.parent.mkdir(exist_ok=True)
         os.rename(folder, target)
     return target
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """A folder that is there from now on; gone again, with those made above it, if it stays empty."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 @contextmanager
@@ -153,35 +167,49 @@ def _write(folder: Path, manifest: Manifest) -> None:
 
 
 def describe(checkpoint: Checkpoint, spec: Preprocessing, names: Signature) -> Description:
-    """What the bundle of a checkpoint says of its model."""
+    """What the bundle of a checkpoint says of its model; raises ExportError where that is not sound."""
     model = checkpoint.model
     inputs = example_inputs(model, spec, tracing_shape(spec), seed=0)
-    return Description(
-        name=checkpoint.name,
-        version=checkpoint.version,
-        family=checkpoint.family,
-        architecture=checkpoint.architecture,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        description=checkpoint.description,
-        labels=checkpoint.labels,
-        activation=checkpoint.activation,
-        preprocessing=spec,
-        inputs=tuple(
-            _tensor(name, names.axes, "float32" if x.is_floating_point() else "int64")
-            for name, x in inputs.items()
-        ),
-        outputs=tuple(_tensor(name, names.axes, "float32") for name in names.outputs),
-        taps=tuple(_tap(name, names.axes) for name in names.taps),
-        maps=tuple(_map(name, program) for name, program in map_programs(model).items()),
-        card=None if checkpoint.card is None else Card.model_validate(checkpoint.card),
-    )
+    card = None
+    if checkpoint.card is not None:
+        with _validated("card"):
+            card = Card.model_validate(checkpoint.card)
+    with _validated():
+        return Description(
+            name=checkpoint.name,
+            version=checkpoint.version,
+            family=checkpoint.family,
+            architecture=checkpoint.architecture,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            description=checkpoint.description,
+            labels=checkpoint.labels,
+            activation=checkpoint.activation,
+            preprocessing=spec,
+            inputs=tuple(
+                _tensor(name, names.axes, "float32" if x.is_floating_point() else "int64")
+                for name, x in inputs.items()
+            ),
+            outputs=tuple(_tensor(name, names.axes, "float32") for name in names.outputs),
+            taps=tuple(_tap(name, names.axes) for name in names.taps),
+            maps=tuple(_map(name, program) for name, program in map_programs(model).items()),
+            card=card,
+        )
 
 
 def _preprocessing(checkpoint: Checkpoint) -> Preprocessing:
-    try:
+    with _validated("preprocessing"):
         return TypeAdapter[Preprocessing](Preprocessing).validate_python(checkpoint.preprocessing)
+
+
+@contextmanager
+def _validated(*field: str) -> Iterator[None]:
+    """The first thing that the bundle's schema finds wrong (in a field) becomes an ExportError."""
+    try:
+        yield
     except ValidationError as error:
-        raise ExportError(f"preprocessing: {error}") from error
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, (*field, *first["loc"])))
+        raise ExportError(f"{place}: {first['msg']}") from error
 
 
 def checked(checkpoint: Checkpoint) -> tuple[Preprocessing, Signature]:
@@ -193,6 +221,8 @@ def checked(checkpoint: Checkpoint) -> tuple[Preprocessing, Signature]:
         raise ExportError(f"preprocessing is for {spec.kind}, the model is of the family {checkpoint.family}")
     if (spec.kind == "text") != (checkpoint.tokenizer is not None):
         raise ExportError("a text model needs a tokenizer.json, and no other model has one")
+    if isinstance(spec, TextInput) and spec.max_tokens < FEWEST_TOKENS:
+        raise ExportError(f"max_tokens is {spec.max_tokens}; at least {FEWEST_TOKENS} are needed")
     names = signature(checkpoint.model, spec)
     logits = names.axes["logits"][1]
     if logits != len(checkpoint.labels):

@@ -23,7 +23,6 @@ CONVERT = (
     "or give one with --tokenizer"
 )
 PROBE = "a ᚠ"  # ordinary, and a letter that no vocabulary is expected to hold
-FEWEST_POSITIONS = 16  # below every real model; export traces a text model with 13 tokens
 
 
 def find_tokenizer(source: Source, choices: Choices) -> Path:
@@ -79,8 +78,6 @@ def text_input(
 
     Texts are cut to the model's positions, or to fewer where the tokenizer's own config says so.
     """
-    if positions < FEWEST_POSITIONS:
-        raise CheckpointError(f"config.json: {positions} positions; {FEWEST_POSITIONS} are needed")
     if pad_id >= vocabulary:
         raise CheckpointError(f"config.json: pad_token_id {pad_id} is not one of {vocabulary} tokens")
     tokenizer = open_tokenizer(path, vocabulary=vocabulary)

@@ -49,7 +49,7 @@ def refused(*arguments: object, **environment: str) -> str:
     out, err = process.communicate(timeout=WAIT)
     assert process.returncode == 1, err
     assert out == ""
-    _, line = err.splitlines()  # the bar's last state comes first
+    (line,) = err.splitlines()
     assert line.startswith("export refused: ")
     return line.removeprefix("export refused: ")
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -125,3 +129,52 @@ def test_a_wrong_map_is_refused(packed: Path, checkpoint: Checkpoint, tmp_path: 
     onnx.save(model, str(path))
     with pytest.raises(ExportError, match=name):
         packing.seal(checkpoint, tmp_path)
+
+
+REFUSED: dict[str, dict[str, Any]] = {
+    "name '../out' does not match": {"name": "../out"},
+    "version: String should match": {"version": "../1"},
+    "4 logits, 3 labels": {"labels": ("a", "b", "c")},
+    "card: Input should be a valid dictionary": {"card": "none"},
+    "preprocessing: Input tag": {"preprocessing": {"kind": "sound"}},
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_the_schema_refuses_is_one_line_and_leaves_not_even_a_folder(
+    reason: str, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    with pytest.raises(ExportError, match=re.escape(reason)) as caught:
+        packing.pack(dataclasses.replace(checkpoint, **REFUSED[reason]), tmp_path / "new" / "models")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_leaves_no_folder_that_was_not_there(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(checkpoint: Checkpoint, folder: Path, **options: object) -> None:
+        (folder / "model.onnx").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(packing, "build", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        packing.pack(checkpoint, tmp_path / "new" / "models")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_text_model_for_hardly_a_token_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    if checkpoint.family != "text":
+        pytest.skip("for texts alone")
+    few = dataclasses.replace(checkpoint, preprocessing={"kind": "text", "max_tokens": 15})
+    with pytest.raises(ExportError, match="max_tokens is 15; at least 16 are needed"):
+        packing.pack(few, tmp_path)
+
+
+def test_a_signature_costs_no_forward(checkpoint: Checkpoint) -> None:
+    spec, expected = packing.checked(checkpoint)
+    names = set(expected.axes)
+    with torch.device("meta"):  # weights without values: a computation would have nothing to compute with
+        empty = copy.deepcopy(checkpoint.model).to("meta")
+    assert packing.checked(dataclasses.replace(checkpoint, model=empty)) == (spec, expected)
+    assert {"logits", *expected.taps} < names

@@ -107,11 +107,6 @@ def test_no_room_beside_the_special_tokens_is_refused(path: Path) -> None:
         text_input(path, **SIZES)
 
 
-def test_a_model_with_hardly_a_position_is_refused(path: Path) -> None:
-    with pytest.raises(CheckpointError, match="15 positions; 16 are needed"):
-        text_input(path, **SIZES | {"positions": 15})
-
-
 def test_a_padding_id_that_the_model_does_not_have_is_refused(path: Path) -> None:
     with pytest.raises(CheckpointError, match="pad_token_id 10 is not one of 10 tokens"):
         text_input(path, **SIZES | {"pad_id": 10})
