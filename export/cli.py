@@ -121,14 +121,20 @@ def inspect(
             manifest = bundle.read(folder)
             found = inspection.tables(manifest, inspection.sizes_of_bundle(folder, manifest))
         else:
-            checkpoint = _read(source, architecture, labels, tokenizer, heads)
+            checkpoint = _read(source, architecture, labels, tokenizer, heads, unnamed=True)
             described = describe(checkpoint, *checked(checkpoint))
             found = inspection.tables(described, inspection.sizes_of_source(checkpoint))
     Console().print(found)
 
 
 def _read(
-    source: str, architecture: str | None, labels: str | None, tokenizer: Path | None, heads: Heads | None
+    source: str,
+    architecture: str | None,
+    labels: str | None,
+    tokenizer: Path | None,
+    heads: Heads | None,
+    *,
+    unnamed: bool = False,
 ) -> Checkpoint:
     from models.checkpoints.checkpoint import Choices
     from models.checkpoints.read import read
@@ -140,26 +146,28 @@ def _read(
             labels=labels,
             tokenizer=tokenizer,
             heads=None if heads is None else heads.value,
+            unnamed=unnamed,
         ),
     )
 
 
 @contextmanager
 def _stages() -> Iterator[Progress]:
-    """A bar on standard error that names the stage."""
+    """A bar on standard error, where that is a terminal, that names the stage."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         yield progress
 
 
 @contextmanager
 def _refusals(command: str) -> Iterator[None]:
-    """What a source or an export can refuse becomes one line; SIGTERM ends as tidily as an interrupt."""
+    """A refusal becomes one line; every signal to stop ends a command as tidily as an interrupt."""
 
     def stop(number: int, frame: Any) -> NoReturn:
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, stop)
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         from export.errors import ExportError
         from models.checkpoints.checkpoint import CheckpointError
@@ -173,7 +181,8 @@ def _refusals(command: str) -> Iterator[None]:
         typer.secho(f"{command} refused: {error}", fg="red", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        typer.secho("interrupted; nothing was written", fg="red", err=True)
+        typer.secho(f"{command} interrupted", fg="red", err=True)
         raise typer.Exit(INTERRUPTED) from None
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from export import quantize
 from export.errors import ExportError
@@ -49,6 +50,7 @@ from service.bundle import (
 )
 
 Advance = Callable[[str], None]
+PREPROCESSING: TypeAdapter[Preprocessing] = TypeAdapter(Annotated[Preprocessing, Field(discriminator="kind")])
 
 
 def steps(checkpoint: Checkpoint, lowering: Lowering | None = None) -> int:
@@ -198,7 +200,7 @@ def describe(checkpoint: Checkpoint, spec: Preprocessing, names: Signature) -> D
 
 def _preprocessing(checkpoint: Checkpoint) -> Preprocessing:
     with _validated("preprocessing"):
-        return TypeAdapter[Preprocessing](Preprocessing).validate_python(checkpoint.preprocessing)
+        return PREPROCESSING.validate_python(checkpoint.preprocessing)
 
 
 @contextmanager

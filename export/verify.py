@@ -6,6 +6,7 @@ graph may be away from float64 by a small multiple of torch fp32's own distance,
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from export.errors import ExportError
 from export.graph import map_outputs, operators
@@ -59,31 +60,28 @@ def verify(
     compared = [*outputs, *taps, *chain.from_iterable(maps.values())]
     shapes = verified_shapes(spec)
     worst: dict[str, Deviation] = {}
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as scratch:
-        truths = [Path(scratch) / f"{seed}.npz" for seed in range(len(shapes))]
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as name:
+        scratch = Path(name)
         with _in_float64(model):
-            for seed, (shape, path) in enumerate(zip(shapes, truths, strict=True)):
-                exact = _eager(model, _double(example_inputs(model, spec, shape, seed=seed)))
-                np.savez(path, allow_pickle=False, **{name: exact[name] for name in compared})
+            for seed, shape in enumerate(shapes):
+                inputs = example_inputs(model, spec, shape, seed=seed)
+                _keep(scratch / f"truth-{seed}.npz", _eager(model, _double(inputs)))
                 advance()
-        graphs = {MODEL: _session(folder / MODEL)} | {
-            name: _session(folder / MapSpec.path(name)) for name in maps
-        }
-        _check_names(MODEL, graphs[MODEL], [*outputs, *taps])
-        for name, names in maps.items():
-            _check_names(name, graphs[name], names)
-        for seed, (shape, path) in enumerate(zip(shapes, truths, strict=True)):
+        for seed, shape in enumerate(shapes):
             inputs = example_inputs(model, spec, shape, seed=seed)
-            eager = _eager(model, inputs)
-            found = {name: tensor.numpy() for name, tensor in inputs.items()}
-            found |= _run(graphs[MODEL], found, [*outputs, *taps])
-            for name, names in maps.items():
-                found |= _run(graphs[name], found, names)
-            with np.load(path) as truth:
-                for name in compared:
-                    deviation = _compare(name, shape, found[name], eager[name], truth[name])
-                    worst[name] = _larger(worst.get(name), deviation)
-            advance()
+            _keep(scratch / f"eager-{seed}.npz", _eager(model, inputs))
+        with _set_aside(model, scratch / "weights.pt"):
+            graphs = Graphs(folder, [*outputs, *taps], maps)
+            for seed, shape in enumerate(shapes):
+                with (
+                    np.load(scratch / f"truth-{seed}.npz") as truth,
+                    np.load(scratch / f"eager-{seed}.npz") as eager,
+                ):
+                    found = graphs.run({name: eager[name] for name in inputs})
+                    for name in compared:
+                        deviation = _compare(name, shape, found[name], eager[name], truth[name])
+                        worst[name] = _larger(worst.get(name), deviation)
+                advance()
     return Parity(
         shapes=tuple(str(shape) for shape in shapes),
         attention_nodes=nodes,
@@ -93,16 +91,30 @@ def verify(
     )
 
 
+class Graphs:
+    """The graphs of a bundle, which give outputs and taps of these names, and maps of theirs."""
+
+    def __init__(self, folder: Path, outputs: Sequence[str], maps: Mapping[str, Sequence[str]]) -> None:
+        self._names = {MODEL: outputs, **maps}
+        self._sessions = {MODEL: _session(folder / MODEL)}
+        self._sessions |= {name: _session(folder / MapSpec.path(name)) for name in maps}
+        for name, session in self._sessions.items():
+            _check_names(name, [output.name for output in session.get_outputs()], self._names[name])
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """All that they give, by name."""
+        found = dict(inputs)
+        for name, session in self._sessions.items():
+            feeds = {node.name: found[node.name] for node in session.get_inputs()}
+            found |= dict(zip(self._names[name], session.run(self._names[name], feeds), strict=True))
+        return found
+
+
 def _session(path: Path) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime raises types of its own for each kind of failure
         raise ExportError(f"{path.name} does not load: {error}") from error
-
-
-def _run(session: onnxruntime.InferenceSession, feeds: Mapping[str, Array], names: Sequence[str]) -> Arrays:
-    wanted = {node.name for node in session.get_inputs()}
-    return dict(zip(names, session.run(names, {k: v for k, v in feeds.items() if k in wanted}), strict=True))
 
 
 def _check_fused(path: Path, expected: int) -> int:
@@ -116,21 +128,52 @@ def _check_fused(path: Path, expected: int) -> int:
     return fused
 
 
-def _check_names(graph: str, session: onnxruntime.InferenceSession, expected: Sequence[str]) -> None:
-    found = [output.name for output in session.get_outputs()]
-    if found != list(expected):
+def _check_names(graph: str, found: Sequence[str], expected: Sequence[str]) -> None:
+    if list(found) != list(expected):
         odd = sorted(set(found) ^ set(expected)) or found
         raise ExportError(f"{graph}: output names differ from the model's: {', '.join(odd)}")
 
 
 @contextmanager
 def _in_float64(model: nn.Module) -> Iterator[None]:
-    """The model itself, exactly: a copy beside it would cost three times its memory."""
-    model.double()
+    """The model exactly: a module's weights are doubled while it runs, so that never all of them are."""
+    kept: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
+
+    def enter(module: nn.Module, inputs: object) -> None:
+        own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        kept[module] = [(tensor, tensor.data) for tensor in own if tensor.is_floating_point()]
+        for tensor, data in kept[module]:
+            tensor.data = data.double()
+
+    def leave(module: nn.Module, inputs: object, outputs: object) -> None:
+        for tensor, data in kept.pop(module):
+            tensor.data = data
+
+    hooks = [module.register_forward_pre_hook(enter) for module in model.modules()]
+    hooks += [module.register_forward_hook(leave, always_call=True) for module in model.modules()]
     try:
         yield
     finally:
-        model.float()
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _set_aside(model: nn.Module, path: Path) -> Iterator[None]:
+    """The model's weights in a file, which makes room for those of the graph; mapped back afterwards."""
+    tensors = dict(chain(model.named_parameters(), model.named_buffers()))
+    torch.save({name: tensor.data for name, tensor in tensors.items()}, path)
+    for tensor in tensors.values():
+        tensor.data = tensor.data.new_empty(0)
+    try:
+        yield
+    finally:
+        for name, data in torch.load(path, weights_only=True, mmap=True).items():
+            tensors[name].data = data
+
+
+def _keep(path: Path, arrays: Arrays) -> None:
+    np.savez(path, allow_pickle=False, **arrays)
 
 
 @torch.no_grad()
@@ -138,8 +181,9 @@ def _eager(model: nn.Module, inputs: Tensors) -> Arrays:
     """Inputs, outputs, taps and maps of one forward in torch."""
     tensors = run(model, inputs)
     for name, program in map_programs(model).items():
-        found = program(*(tensors[tap] for tap in program.taps))
-        tensors |= dict(zip(map_outputs(name, program), found, strict=True))
+        taps = [tensors[tap] for tap in program.taps]
+        same = copy.deepcopy(program).to(taps[-1].dtype)  # its weights, if it has any, are the model's
+        tensors |= dict(zip(map_outputs(name, program), same(*taps), strict=True))
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
@@ -156,7 +200,7 @@ def _compare(
 ) -> Deviation:
     if found.shape != truth.shape:
         raise ExportError(f"{name} at {shape}: shape {found.shape}, expected {truth.shape}")
-    if not np.isfinite(found).all():
+    if not all(np.isfinite(values).all() for values in (found, eager, truth)):
         raise ExportError(f"{name} at {shape}: not every value is finite")
     exported, torch_fp32 = (float(np.abs(values - truth).max()) for values in (found, eager))
     allowed = TIMES_TORCH * torch_fp32 + FLOOR * float(np.abs(truth).max())

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, Choices
-from models.checkpoints.config import Config
-from models.checkpoints.keys import Rule, fill, one, outputs, rule
+from models.checkpoints.keys import Rule, outputs, rule
 from models.checkpoints.source import Source
-from models.checkpoints.tokens import find_tokenizer, text_input
-from models.text import TextConfig, TextTransformer
+from models.checkpoints.text_classifier import embedding_rules, norm_rules, text_classifier
+from models.text import TextConfig
 
 LAYER = r"encoder\.layer\.(\d+)\."
 
@@ -70,7 +66,7 @@ def fits(source: Source) -> bool:
 
 def read(source: Source, choices: Choices) -> Checkpoint:
     """Raises CheckpointError where the checkpoint does not fit."""
-    config, layout = Config(source.config), find_layout(source)
+    config, layout = source.required_config(), find_layout(source)
     config.classes("ForSequenceClassification")
     config.only("position_embedding_type", "absolute")
     config.only("is_decoder", False)
@@ -110,38 +106,6 @@ def find_layout(source: Source) -> Layout:
     return LAYOUTS["roberta" if prefixed else "bert"]
 
 
-def text_classifier(
-    source: Source,
-    choices: Choices,
-    config: Config,
-    sizes: TextConfig,
-    rules: Sequence[Rule],
-    *,
-    title: str,
-    pad_id: int,
-) -> Checkpoint:
-    """A classifier of these sizes filled from the source; raises CheckpointError where one does not fit."""
-    with torch.device("meta"):
-        model = TextTransformer(sizes)
-    fill(model, source.state, rules)
-    tokenizer = find_tokenizer(source, choices)
-    return source.checkpoint(
-        model,
-        family="text",
-        architecture=f"{title}, {sizes.layers} layers, {sizes.width} wide, {sizes.heads} heads",
-        labels=config.labels(sizes.labels, choices),
-        activation=config.scoring(sizes.labels),
-        preprocessing=text_input(
-            tokenizer,
-            vocabulary=sizes.vocabulary,
-            positions=sizes.positions,
-            pad_id=pad_id,
-            token_types=sizes.token_types,
-        ),
-        tokenizer=tokenizer,
-    )
-
-
 def rules(layout: Layout, skipped: int) -> list[Rule]:
     """Where the keys go; the first `skipped` positions are left out."""
     body = rf"{layout.prefix}\."
@@ -156,27 +120,4 @@ def rules(layout: Layout, skipped: int) -> list[Rule]:
         *norm_rules(rf"{body}{LAYER}output\.LayerNorm", "blocks.{}.feedforward_norm"),
         rule(rf"{layout.dense}\.(.+)", "head.0.{}"),
         rule(rf"{layout.classifier}\.(.+)", "classifier.{}"),
-    ]
-
-
-def embedding_rules(prefix: str, skipped: int = 0) -> list[Rule]:
-    """Where tokens, positions (without the first `skipped`) and their norm go; stored counters go nowhere."""
-    body = rf"{prefix}\.embeddings\."
-    return [
-        rule(rf"{body}position_ids"),
-        rule(rf"{body}word_embeddings\.weight", "embeddings.token.weight"),
-        rule(
-            rf"{body}position_embeddings\.weight",
-            "embeddings.position.weight",
-            split=one(lambda rows: rows[skipped:] if rows.ndim else rows),
-        ),
-        *norm_rules(rf"{body}LayerNorm", "embeddings.norm"),
-    ]
-
-
-def norm_rules(pattern: str, target: str) -> list[Rule]:
-    """Where a layer norm goes; checkpoints converted from TensorFlow call its weight gamma, its bias beta."""
-    return [
-        rule(rf"{pattern}\.(?:weight|gamma)", f"{target}.weight"),
-        rule(rf"{pattern}\.(?:bias|beta)", f"{target}.bias"),
     ]

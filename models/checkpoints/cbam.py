@@ -1,7 +1,7 @@
 """CBAM ResNets: the checkpoints of the original repository, Jongchan/attention-module, and those of timm.
 
 Both name the trunk as torchvision does and differ in the gates. The picture is not theirs to say in files of
-weights alone: it is ImageNet's then, as the original evaluates, or that of a preprocessor_config.json.
+weights alone: it is that of a preprocessor_config.json, or ImageNet's as the original or timm evaluates.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from models.checkpoints import timm_config
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, Choices
 from models.checkpoints.config import Config
 from models.checkpoints.keys import Rule, fill, one, rule, shape
-from models.checkpoints.labels import check_count, read_labels
+from models.checkpoints.labels import check_count, read_labels, unnamed
 from models.checkpoints.pictures import IMAGENET, picture_input
 from models.checkpoints.source import Source
 
@@ -106,7 +106,7 @@ def read(source: Source, choices: Choices) -> Checkpoint:
         family="image",
         architecture=f"CBAM ResNet-{config.depth}, {config.width} wide",
         labels=labels(settings, config.labels, choices),
-        preprocessing={"kind": "image", **picture(source, settings, config.stem)},
+        preprocessing={"kind": "image", **picture(source, settings, layout, config.stem)},
     )
 
 
@@ -169,6 +169,8 @@ def labels(settings: Config, outputs: int, choices: Choices) -> tuple[str, ...]:
     if choices.labels is not None:
         return check_count(read_labels(choices.labels), outputs)
     named = timm_config.labels(settings)
+    if named is None and choices.unnamed:
+        return unnamed(outputs)
     if named is None:
         raise CheckpointError(
             f"labels: the checkpoint does not name its {outputs}; give them with --labels FILE, "
@@ -177,8 +179,10 @@ def labels(settings: Config, outputs: int, choices: Choices) -> tuple[str, ...]:
     return check_count(named, outputs)
 
 
-def picture(source: Source, settings: Config, stem: Stem) -> dict[str, Any]:
+def picture(source: Source, settings: Config, layout: Layout, stem: Stem) -> dict[str, Any]:
     """How a picture becomes the network's input, in the words of the bundle's schema."""
     if settings.given("pretrained_cfg") is not None:
         return timm_config.picture_input(settings.part("pretrained_cfg"))
+    if layout is TIMM:
+        return picture_input(source, default=timm_config.picture_input(Config(timm_config.RESNET)))
     return picture_input(source, default={**IMAGENET, "crop": "even"} if stem == "imagenet" else None)

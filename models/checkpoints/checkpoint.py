@@ -52,10 +52,12 @@ class Choices:
 
     `architecture` names the reader; `labels` is a file of names or the name of a known list; `tokenizer` a
     tokenizer.json or a folder that holds one; `heads` whose count holds in an X-CLIP of transformers: its
-    config's ("config") or the paper's ("paper").
+    config's ("config") or the paper's ("paper"). `unnamed` takes a model whose labels nobody names, which is
+    enough to look at it: they are LABEL_i then, and an X-CLIP has but one.
     """
 
     architecture: str | None = None
     labels: str | None = None
     tokenizer: Path | None = None
     heads: str | None = None
+    unnamed: bool = False

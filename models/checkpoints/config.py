@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from models.activation import Activation
 from models.checkpoints.checkpoint import CheckpointError, Choices, Scoring
-from models.checkpoints.labels import check_count, read_labels
+from models.checkpoints.labels import check_count, check_names, in_order, read_labels, unnamed
 
 # transformers has several names for one function: its "gelu_new" and "gelu_fast" differ in rounding alone.
 ACTIVATION_NAMES: dict[str, Activation] = {
@@ -24,7 +23,6 @@ ACTIVATION_NAMES: dict[str, Activation] = {
 LARGEST = 2**24  # of any count in a config: far above every real model, low enough to be built
 MOST_LAYERS = 1000
 MOST_REAL = sys.float_info.max  # a whole number in JSON may be larger
-HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")  # JSON can say it, no text can hold it
 
 
 class Config:
@@ -126,17 +124,13 @@ class Config:
             return check_count(read_labels(choices.labels), count)
         named = self._fields.get("id2label")
         if named is None:
-            return tuple(f"LABEL_{index}" for index in range(count))
-        if not isinstance(named, dict) or set(named) != {str(index) for index in range(count)}:
-            raise CheckpointError(
-                f"{self._place}: id2label does not name the {count} outputs from 0 to {count - 1}"
-            )
-        return tuple(self._label(named[str(index)]) for index in range(count))
-
-    def _label(self, value: Any) -> str:
-        if not isinstance(value, str | int | float) or HALF_CHARACTER.search(str(value)):
-            raise CheckpointError(f"{self._place}: id2label: {value!r} is no name")
-        return str(value)
+            return unnamed(count)
+        place = f"{self._place}: id2label"
+        if not isinstance(named, dict):
+            raise CheckpointError(f"{place} is no object")
+        # A name may be a number.
+        names = [str(name) if isinstance(name, int | float) else name for name in in_order(place, named)]
+        return check_count(check_names(place, names), count, place=place)
 
     def scoring(self, outputs: int) -> Scoring:
         """What turns logits into scores, as the text classification pipeline of transformers chooses."""

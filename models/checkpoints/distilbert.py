@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from models.checkpoints.bert import embedding_rules, norm_rules, text_classifier
 from models.checkpoints.checkpoint import Checkpoint, Choices
-from models.checkpoints.config import Config
 from models.checkpoints.keys import Rule, outputs, rule
 from models.checkpoints.source import Source
+from models.checkpoints.text_classifier import embedding_rules, norm_rules, text_classifier
 from models.text import TextConfig
 
 LAYER = r"distilbert\.transformer\.layer\.(\d+)\."
@@ -22,7 +21,7 @@ def read(source: Source, choices: Choices) -> Checkpoint:
 
     Sinusoidal positions need no care: they are stored like learned ones.
     """
-    config = Config(source.config)
+    config = source.required_config()
     config.classes("ForSequenceClassification")
     width = config.count("dim", 768)
     sizes = TextConfig(

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from models.checkpoints.checkpoint import CheckpointError, Choices
-from models.checkpoints.labels import read_labels
+from models.checkpoints.labels import read_labels, unnamed
 from models.checkpoints.source import Source
 from models.checkpoints.tokens import find_tokenizer, open_tokenizer
 from models.video import XCLIP, VideoClassifier
@@ -22,6 +22,8 @@ def with_labels(model: XCLIP, source: Source, choices: Choices) -> tuple[VideoCl
 
     Raises CheckpointError where labels or tokenizer are missing or do not fit.
     """
+    if choices.labels is None and choices.unnamed:
+        return VideoClassifier(model, torch.zeros(1, model.config.embed)).eval(), unnamed(1)
     if choices.labels is None:
         raise CheckpointError(
             "labels: an X-CLIP has none of its own; give a file of their names with --labels"

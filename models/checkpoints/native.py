@@ -17,7 +17,8 @@ from models.cbam import CBAMConfig, CBAMResNet
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, Choices, Family
 from models.checkpoints.config import LARGEST, MOST_LAYERS, Config
 from models.checkpoints.keys import fill, rule
-from models.checkpoints.labels import check_count, read_labels
+from models.checkpoints.label_texts import embeddings
+from models.checkpoints.labels import check_count, check_names, read_labels
 from models.checkpoints.source import Source, open_source
 from models.checkpoints.tokens import find_tokenizer, open_tokenizer
 from models.text import TextConfig, TextTransformer
@@ -101,7 +102,7 @@ def load(folder: Path) -> Checkpoint:
 def read(source: Source, choices: Choices) -> Checkpoint:
     """Raises CheckpointError where the checkpoint does not fit."""
     document = _document(source)
-    family, labels = document.family, tuple(document.labels)
+    family, labels = document.family, check_names(f"{DOCUMENT}: labels", document.labels)
     model = build(family, document.architecture)
     fill(model, source.state, [rule("(.+)", "{}")])
     if isinstance(model, XCLIP):
@@ -166,8 +167,7 @@ def _with_labels(model: XCLIP, document: Document) -> VideoClassifier:
             f"{DOCUMENT}: label_ids are not {len(document.labels)} rows of {config.context} token ids "
             f"below {config.vocabulary}"
         )
-    with torch.no_grad():
-        return VideoClassifier(model, model.text(torch.tensor(rows))).eval()
+    return VideoClassifier(model, embeddings(model, rows)).eval()
 
 
 def _config(kind: type[C], given: Mapping[str, Any]) -> C:

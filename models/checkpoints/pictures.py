@@ -13,6 +13,7 @@ from models.checkpoints.source import Source
 PREPROCESSOR = "preprocessor_config.json"
 PROCESSOR = "processor_config.json"  # since transformers 5 a processor with a tokenizer keeps both in it
 MOST_PIXELS = 2**14  # of a side
+LEAST_MEAN, LEAST_STD = -1000.0, 0.001
 HALF = [0.5, 0.5, 0.5]
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
@@ -121,8 +122,12 @@ def _read(place: str, given: Mapping[str, Any], *, model: str) -> dict[str, Any]
         "height": kept[0],
         "width": kept[1],
         "interpolation": _interpolation(config, place),
-        "mean": _channels(config, place, "image_mean", least=-1000.0) if normalised else [0.0] * 3,
-        "std": _channels(config, place, "image_std", least=0.001) if normalised else [1.0] * 3,
+        "mean": channels(f"{place}: image_mean", config.given("image_mean"), least=LEAST_MEAN)
+        if normalised
+        else [0.0] * 3,
+        "std": channels(f"{place}: image_std", config.given("image_std"), least=LEAST_STD)
+        if normalised
+        else [1.0] * 3,
     }
 
 
@@ -167,12 +172,11 @@ def _interpolation(config: Config, place: str) -> str:
     return INTERPOLATIONS[value]
 
 
-def _channels(config: Config, place: str, name: str, *, least: float) -> list[float]:
-    """Three numbers from `least` to 1000; one stands for all three."""
-    value = config.given(name)
+def channels(place: str, value: Any, *, least: float) -> list[float]:
+    """What stands at `place` as three numbers from `least` to 1000; one stands for all three."""
     numbers = value if isinstance(value, list) else [value] * 3
     if len(numbers) != 3 or not all(_number(number) and least <= number <= 1000 for number in numbers):
-        raise CheckpointError(f"{place}: {name} is {value!r}, not three numbers from {least:g} to 1000")
+        raise CheckpointError(f"{place} is {value!r}, not three numbers from {least:g} to 1000")
     return [float(number) for number in numbers]
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from models.checkpoints import bert, cbam, distilbert, native, vit, xclip, xclip_original
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, Choices
-from models.checkpoints.source import Source, open_source
+from models.checkpoints.source import CONFIG, Source, open_source
 
 
 class Reader(Protocol):
@@ -30,6 +30,15 @@ READERS: dict[str, Reader] = {
 }
 KNOWN = ", ".join(READERS)
 SHOWN = 5  # keys in a refusal
+# How the keys begin of what is known by its config alone.
+PREFIXES = {
+    "bert.": "BERT",
+    "roberta.": "RoBERTa",
+    "distilbert.": "DistilBERT",
+    "vit.": "ViT",
+    "deit.": "DeiT",
+    "mit.encoder.": "X-CLIP",
+}
 
 
 def read(source: str, choices: Choices | None = None) -> Checkpoint:
@@ -51,6 +60,12 @@ def find_reader(source: Source) -> Reader:
         if reader.fits(source):
             return reader
     said = source.config.get("model_type") or source.config.get("architecture")
+    like = next((prefix for prefix in PREFIXES if any(key.startswith(prefix) for key in source.state)), None)
+    if like is not None and not said:
+        raise CheckpointError(
+            f"{source.name}: its keys look like {PREFIXES[like]} of transformers, which is known by the "
+            f"model_type in its {CONFIG}: give the folder that holds both"
+        )
     raise CheckpointError(
         f"{source.name}: no architecture that is known; its config says {said or 'nothing'}, "
         f"its keys are {', '.join(sorted(source.state)[:SHOWN])}, ...; known: {KNOWN}"

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from models.checkpoints import hub
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, Family, Scoring
+from models.checkpoints.config import Config
 from models.checkpoints.document import read_json
-from models.checkpoints.weights import WEIGHTS, find_weights, read_weights
+from models.checkpoints.weights import find_weights, read_weights
 
 CONFIG = "config.json"
 SUFFIXES = (".tar", ".pth", ".pt", ".bin", ".safetensors", ".ckpt")
@@ -22,23 +23,37 @@ SUFFIXES = (".tar", ".pth", ".pt", ".bin", ".safetensors", ".ckpt")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A checkpoint's files: `folder` holds what lies beside the weights, `config` is config.json or empty."""
+    """A checkpoint's files.
+
+    `folder` holds what lies beside the weights and belongs to them; a file that was named alone has none.
+    `config` is config.json, or empty.
+    """
 
     name: str
-    folder: Path
+    folder: Path | None
     weights: tuple[Path, ...]
     config: dict[str, Any]
     state: Mapping[str, Tensor]
 
     def beside(self, name: str) -> Path | None:
         """The file of this name beside the weights, if there is one."""
-        path = self.folder / name
-        return path if path.is_file() else None
+        if self.folder is None or not (self.folder / name).is_file():
+            return None
+        return self.folder / name
 
     def document(self, name: str) -> dict[str, Any] | None:
         """A JSON object beside the weights, if there is one; raises CheckpointError where it is none."""
         path = self.beside(name)
         return None if path is None else read_json(path)
+
+    def required_config(self) -> Config:
+        """config.json, where the weights do not say what is computed; raises CheckpointError without one."""
+        if not self.config:
+            raise CheckpointError(
+                f"{self.name}: {CONFIG} is needed, for weights alone do not say what the model computes: "
+                "give the folder that holds both"
+            )
+        return Config(self.config)
 
     def checkpoint(
         self,
@@ -80,32 +95,27 @@ def bundle_name(source: str) -> str:
 def open_source(source: str) -> Source:
     """A local folder or file, else a model of the hub; raises CheckpointError.
 
-    A file stands alone, but for one that a folder's weights are called: it stands for the folder. Nothing of
-    a checkpoint is executed: pickles are read as tensors and plain data or not at all.
+    A file stands alone, whatever it is called: what lies beside it may belong to another model. Of a folder
+    everything belongs to its weights. Nothing of a checkpoint is executed: pickles are read as tensors and
+    plain data or not at all.
     """
     if os.path.isfile(source):
-        path = Path(source)
-        return _file(path) if path.name in WEIGHTS else _alone(path)
+        weights, state = read_weights(Path(source))
+        return Source(name=Path(source).name, folder=None, weights=weights, config={}, state=state)
     if os.path.isdir(source):
-        return _file(find_weights(Path(source)))
+        # As it is called, not as what it links to.
+        return _folder(Path(source), name=Path(os.path.abspath(source)).name)
     if not hub.ID.fullmatch(source):
         raise CheckpointError(f"{source}: no such folder or file, and no id of the hub (OWNER/NAME)")
     folder = hub.download(source)
-    return _file(find_weights(folder), name=f"{source}@{folder.name}")
+    return _folder(folder, name=f"{source}@{folder.name}")
 
 
-def _alone(path: Path) -> Source:
-    weights, state = read_weights(path)
-    return Source(name=path.name, folder=path.parent, weights=weights, config={}, state=state)
-
-
-def _file(path: Path, *, name: str | None = None) -> Source:
-    """The folder of a file of weights or of their index; named as it is called, not as what it links to."""
-    folder = path.parent
+def _folder(folder: Path, *, name: str) -> Source:
+    path = find_weights(folder)
     config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     for field in ("model_type", "architecture"):
         if not isinstance(config.get(field), str | None):
             raise CheckpointError(f"{CONFIG}: {field} is {config[field]!r}, no name")
     weights, state = read_weights(path)
-    name = name or Path(os.path.abspath(folder)).name
     return Source(name=name, folder=folder, weights=weights, config=config, state=state)

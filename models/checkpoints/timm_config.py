@@ -7,10 +7,19 @@ from typing import Any
 
 from models.checkpoints.checkpoint import CheckpointError
 from models.checkpoints.config import Config
-from models.checkpoints.pictures import IMAGENET_MEAN, IMAGENET_STD, MOST_PIXELS
+from models.checkpoints.labels import check_names, in_order
+from models.checkpoints.pictures import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    LEAST_MEAN,
+    LEAST_STD,
+    MOST_PIXELS,
+    channels,
+)
 
 PLACE = "config.json: pretrained_cfg"
 CROP = 0.875  # what timm cuts out where the config does not say
+RESNET = {"crop_pct": 0.95}  # the `pretrained_cfg` that timm gives a ResNet of 18 to 101 layers it has built
 
 
 def check_resnet(config: Config, *, name: str) -> None:
@@ -38,17 +47,13 @@ def labels(config: Config) -> tuple[str, ...] | None:
     if named is None:
         return None
     if isinstance(named, dict):
-        if set(named) != {str(index) for index in range(len(named))}:
-            raise CheckpointError("config.json: label_names does not name all labels from 0 on")
-        named = [named[str(index)] for index in range(len(named))]
+        named = in_order("config.json: label_names", named)
     described = config.part("label_descriptions")
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
         raise CheckpointError("config.json: label_names is no list of names")
-    found = [described.given(name) or name for name in named]
-    for label in found:
-        if not isinstance(label, str) or not label.strip():
-            raise CheckpointError(f"config.json: label_names, label_descriptions: {label!r} is no name")
-    return tuple(found)
+    return check_names(
+        "config.json: label_names, label_descriptions", [described.given(name) or name for name in named]
+    )
 
 
 def picture_input(config: Config) -> dict[str, Any]:
@@ -80,18 +85,6 @@ def picture_input(config: Config) -> dict[str, Any]:
         "width": width,
         "crop": "even",
         "interpolation": config.given("interpolation") or "bicubic",
-        "mean": _channels(config, "mean", IMAGENET_MEAN, least=-1000.0),
-        "std": _channels(config, "std", IMAGENET_STD, least=0.001),
+        "mean": channels(f"{PLACE}: mean", config.given("mean") or IMAGENET_MEAN, least=LEAST_MEAN),
+        "std": channels(f"{PLACE}: std", config.given("std") or IMAGENET_STD, least=LEAST_STD),
     }
-
-
-def _channels(config: Config, name: str, default: list[float], *, least: float) -> list[float]:
-    """Three numbers from `least` to 1000."""
-    value = config.given(name) or default
-    if (
-        not isinstance(value, list)
-        or len(value) != 3
-        or not all(type(number) in (int, float) and least <= number <= 1000 for number in value)
-    ):
-        raise CheckpointError(f"{PLACE}: {name} is {value!r}, not three numbers from {least:g} to 1000")
-    return [float(number) for number in value]

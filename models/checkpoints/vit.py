@@ -24,7 +24,7 @@ def fits(source: Source) -> bool:
 def read(source: Source, choices: Choices) -> Checkpoint:
     """Raises CheckpointError where the checkpoint does not fit."""
     kind = "deit" if source.config.get("model_type") == "deit" else "vit"
-    config, state = Config(source.config), source.state
+    config, state = source.required_config(), source.state
     teacher = kind == "deit" and any(key.startswith(f"{TEACHER_HEAD}.") for key in state)
     head = CLASS_HEAD if teacher else "classifier"
     config.classes("ForImageClassification", "ForImageClassificationWithTeacher")

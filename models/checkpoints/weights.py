@@ -27,12 +27,15 @@ WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+# How every other file of weights ends, which has to be the only one of its folder.
+ENDINGS = (".safetensors", ".pth", ".pth.tar", ".pt", ".bin")
 # What training frameworks put before every key, and where they keep the model's own state, in order of
 # preference: an average over training comes before the weights it follows, as in timm, since the figures
 # that are published for such a model are the average's.
 WRAPPERS = ("module.", "_orig_mod.")
 NESTED = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
 DEEPEST = 3
+TIED = 2  # times the file's size, where every tensor is there under two names
 ZIP = b"PK\x03\x04"  # torch's format since 1.6, the one that can be mapped instead of read
 TORCHSCRIPT = "constants.pkl"  # in an archive of code alone
 INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -63,11 +66,24 @@ HARMLESS: list[Any] = [
 
 
 def find_weights(folder: Path) -> Path:
-    """A folder's file of weights, or the index of several; raises CheckpointError."""
-    found = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
-    if found is None:
-        raise CheckpointError(f"{folder}: no weights; looked for {', '.join(WEIGHTS)}")
-    return found
+    """A folder's file of weights, or the index of several; raises CheckpointError.
+
+    It is called as transformers calls it, else it is the only file that ends as one of weights.
+    """
+    try:
+        present = {path.name: path for path in folder.iterdir() if path.is_file()}
+    except OSError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
+    named = next((name for name in WEIGHTS if name in present), None)
+    if named is not None:
+        return present[named]
+    others = [name for name in present if name.endswith(ENDINGS)]
+    if len(others) > 1:
+        raise CheckpointError(f"{folder}: several files of weights, where one is needed: {_listed(others)}")
+    if not others:
+        wanted = ", ".join([*WEIGHTS, *(f"*{ending}" for ending in ENDINGS)])
+        raise CheckpointError(f"{folder}: no weights; looked for {wanted}")
+    return present[others[0]]
 
 
 def read_weights(path: Path) -> tuple[tuple[Path, ...], State]:
@@ -111,7 +127,18 @@ def _read(path: Path) -> State:
             f"{path.name}: a state dict has plain tensors by name alone, "
             f"at the top or under {', '.join(NESTED)}; not so: {_listed(odd)}"
         )
+    _check_sizes(path, document)
     return document
+
+
+def _check_sizes(path: Path, state: State) -> None:
+    """Views of one storage cost a file nothing, and a model in fp32 all that they claim to be."""
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if claimed > TIED * (size := path.stat().st_size):
+        raise CheckpointError(
+            f"{path.name}: its tensors are {claimed} bytes in a file of {size}, "
+            f"of which tied weights make at most {TIED} times as much"
+        )
 
 
 def _safetensors(path: Path) -> dict[Any, Any]:

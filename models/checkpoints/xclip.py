@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, Choices
 from models.checkpoints.config import Config
-from models.checkpoints.keys import Rule, fill, one, rule
-from models.checkpoints.label_texts import with_labels
-from models.checkpoints.pictures import IMAGENET, MOST_PIXELS, picture_input
+from models.checkpoints.keys import Rule, fill, rule
+from models.checkpoints.pictures import MOST_PIXELS, picture_input
 from models.checkpoints.source import Source
+from models.checkpoints.video_classifier import (
+    HEAD_WIDTH,
+    PROJECTIONS,
+    paper_pictures,
+    prompts,
+    video_classifier,
+)
 from models.video import XCLIP, TowerConfig, XCLIPConfig
 
-HEAD_WIDTH = 64  # of every attention in the paper's models
 NORM_EPS = 1e-5
-PROJECTIONS = {"q_proj": "query", "k_proj": "key", "v_proj": "value"}
 
 
 def fits(source: Source) -> bool:
@@ -26,38 +28,19 @@ def fits(source: Source) -> bool:
 
 def read(source: Source, choices: Choices) -> Checkpoint:
     """Raises CheckpointError where the checkpoint does not fit."""
-    sizes = read_sizes(Config(source.config), choices.heads)
+    sizes = read_sizes(source.required_config(), choices.heads)
     with torch.device("meta"):
         model = XCLIP(sizes)
     fill(model, source.state, RULES)
     pictures = picture_input(
         source, height=sizes.image, width=sizes.image, default=paper_pictures(sizes.image)
     )
-    return served(model, source, choices, pictures)
-
-
-def served(model: XCLIP, source: Source, choices: Choices, pictures: dict[str, Any]) -> Checkpoint:
-    """The checkpoint of a model whose text tower has encoded the labels; raises CheckpointError."""
-    sizes, vision = model.config, model.config.vision
-    classifier, labels = with_labels(model, source, choices)
-    return source.checkpoint(
-        classifier,
-        family="video",
-        architecture=f"X-CLIP, {sizes.frames} frames of {sizes.image} pixels, patches of {sizes.patch}, "
-        f"{vision.layers} layers, {vision.width} wide, {vision.heads} heads",
-        labels=labels,
-        preprocessing={"kind": "video", "frames": sizes.frames, **pictures},
-    )
-
-
-def paper_pictures(image: int) -> dict[str, Any]:
-    """What frames go through in the original's evaluation, for a model of this size in pixels."""
-    return {**IMAGENET, "resize_to": int(256 / 224 * image), "height": image, "width": image}
+    return video_classifier(model, source, choices, pictures)
 
 
 def read_sizes(config: Config, choice: str | None) -> XCLIPConfig:
     """The sizes in config.json; `choice` is whose heads the temporal and prompt attention have."""
-    text, vision = part(config, "text_config"), part(config, "vision_config")
+    text, vision = tower_fields(config, "text_config"), tower_fields(config, "vision_config")
     for section in (text, vision):
         section.only("hidden_act", "quick_gelu")
         section.only("layer_norm_eps", NORM_EPS)
@@ -95,7 +78,7 @@ def read_sizes(config: Config, choice: str | None) -> XCLIPConfig:
     )
 
 
-def part(config: Config, name: str) -> Config:
+def tower_fields(config: Config, name: str) -> Config:
     """The config of a tower; one under the name that older versions wrote counts instead of it."""
     older = f"{name}_dict"
     return config.part(name if config.given(older) is None else older)
@@ -164,29 +147,6 @@ def block(foreign: str, ours: str) -> list[Rule]:
         rule(rf"{foreign}mlp\.fc1\.(.+)", f"{ours}mlp.0.{{}}"),
         rule(rf"{foreign}mlp\.fc2\.(.+)", f"{ours}mlp.2.{{}}"),
     ]
-
-
-def prompts(norm: str, projection: str) -> list[Rule]:
-    """Rules of the prompts, in which the original and transformers differ by two names."""
-    decoder = r"prompts_generator\.decoder\.(\d+)\."
-    return [
-        rule(rf"prompts_visual_{norm}\.(.+)", "prompts.visual_norm.{}"),
-        rule(rf"prompts_visual_{projection}", "prompts.visual_projection.weight", split=one(transposed)),
-        rule(r"prompts_generator\.alpha", "prompts.alpha"),
-        *(
-            rule(rf"{decoder}cross_attn\.{old}\.(.+)", f"prompts.blocks.{{}}.attention.{new}.{{}}")
-            for old, new in (PROJECTIONS | {"proj": "out"}).items()
-        ),
-        rule(rf"{decoder}norm1\.(.+)", "prompts.blocks.{}.norm1.{}"),
-        rule(rf"{decoder}norm3\.(.+)", "prompts.blocks.{}.norm2.{}"),
-        rule(rf"{decoder}mlp\.0\.(.+)", "prompts.blocks.{}.mlp.0.{}"),
-        rule(rf"{decoder}mlp\.3\.(.+)", "prompts.blocks.{}.mlp.2.{}"),
-    ]
-
-
-def transposed(tensor: torch.Tensor) -> torch.Tensor:
-    """A matrix [M, N] that is multiplied from the right as the weight [N, M] of a linear map."""
-    return tensor.transpose(0, -1)
 
 
 FRAMES = r"vision_model\.encoder\.layers\.(\d+)\."

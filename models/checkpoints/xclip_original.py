@@ -12,7 +12,13 @@ from torch import Tensor
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, Choices
 from models.checkpoints.keys import Rule, fill, one, rule, shape, thirds
 from models.checkpoints.source import Source
-from models.checkpoints.xclip import HEAD_WIDTH, paper_pictures, prompts, served, transposed
+from models.checkpoints.video_classifier import (
+    HEAD_WIDTH,
+    paper_pictures,
+    prompts,
+    transposed,
+    video_classifier,
+)
 from models.video import XCLIP, TowerConfig, XCLIPConfig
 
 VISION = "visual.transformer.resblocks"
@@ -36,7 +42,7 @@ def read(source: Source, choices: Choices) -> Checkpoint:
     with torch.device("meta"):
         model = XCLIP(sizes)
     fill(model, source.state, RULES)
-    return served(model, source, choices, paper_pictures(sizes.image))
+    return video_classifier(model, source, choices, paper_pictures(sizes.image))
 
 
 def read_sizes(state: Mapping[str, Tensor]) -> XCLIPConfig:

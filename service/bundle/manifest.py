@@ -77,6 +77,12 @@ class Manifest(Description):
     provenance: Provenance
     files: dict[str, Sha256]
 
+    @model_validator(mode="after")
+    def _measured(self) -> Self:
+        if set(self.parity.maps) != {spec.name for spec in self.maps}:
+            raise ValueError("parity is not that of the maps")
+        return self
+
     @field_validator("files")
     @classmethod
     def _inside(cls, files: dict[str, str]) -> dict[str, str]:

@@ -96,14 +96,16 @@ def address(serve, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         checkpoint = Checkpoint(
             model=Brightness().eval(),
             family="image",
+            architecture="brightness",
             source=name,
             name=name,
             version="1",
             description="As hot as the picture is bright.",
             labels=("bright", "dark"),
+            activation="softmax",
             preprocessing=spec | size,
             card=None,
-            weights=weights,
+            weights=(weights,),
             tokenizer=None,
         )
         pack(checkpoint, folder / "models")

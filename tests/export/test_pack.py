@@ -178,3 +178,15 @@ def test_a_signature_costs_no_forward(checkpoint: Checkpoint) -> None:
         empty = copy.deepcopy(checkpoint.model).to("meta")
     assert packing.checked(dataclasses.replace(checkpoint, model=empty)) == (spec, expected)
     assert {"logits", *expected.taps} < names
+
+
+def test_verification_leaves_the_model_as_it_was(
+    packed: Path, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    copy_graphs(packed, tmp_path / "1")
+    before = {name: tensor.clone() for name, tensor in checkpoint.model.state_dict().items()}
+    packing.seal(checkpoint, tmp_path / "1")
+    after = checkpoint.model.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert {tensor.dtype for tensor in after.values() if tensor.is_floating_point()} == {torch.float32}
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]

@@ -347,7 +347,7 @@ def test_every_depth_and_stem_of_the_original(depth: int, cifar: bool, names: Pa
         picture = {"height": 32, "width": 32}
         document = {"image_processor_type": "ViTImageProcessor", "size": picture}
         (tmp_path / "preprocessor_config.json").write_text(json.dumps(document))
-    checkpoint = read(str(path), Choices(labels=str(names)))
+    checkpoint = read(str(tmp_path if cifar else path), Choices(labels=str(names)))
     ours = checkpoint.model
     assert isinstance(ours, CBAMResNet)
     assert (ours.config.depth, ours.config.width, ours.config.labels) == (depth, 16, 5)

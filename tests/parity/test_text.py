@@ -6,13 +6,14 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoTokenizer,
     BertConfig,
@@ -21,6 +22,7 @@ from transformers import (
     DistilBertConfig,
     DistilBertForSequenceClassification,
     DistilBertTokenizerFast,
+    PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
     RobertaTokenizerFast,
@@ -30,6 +32,10 @@ from transformers import (
     XLMRobertaTokenizerFast,
 )
 
+from models.checkpoints.config import Config
+from models.checkpoints.tokens import text_input
+from service.bundle import TextInput
+from service.decode.text import TextDecoder
 from service.predictor import Job, Outcome, Payload, Predictor
 
 Array = NDArray[Any]
@@ -47,6 +53,19 @@ TEXTS = [
     "The QUICK brown fox, isn't it?",
     "  größer\tund naïve café\n\nΩ 東京 🦀 zzz-unknown-ŧ ",
     "def main():\n    return 3.5 % 2",
+]
+NASTY = [
+    "ÉCOLE naïve Ångström cafe\u0301 İstanbul ß ẞ",
+    "東京は大きい。中国abc한국어",
+    "   leading and trailing   ",
+    "fox",
+    "🦀🦀 family 👨\u200d👩\u200d👧 ok",
+    "tab\tnew\nline\r\nand\u00a0space\u2003wide",
+    "zero\u200bwidth\u200d \ufeffmark \x00null\x7f",
+    "SHOUTING Words",
+    "x" * 300,
+    "1234567890 3.14 -7 ½ ٣",
+    "don't (stop) ... !?",
 ]
 LONG = " ".join(CORPUS * 12)
 PAIRS = [("A dog?", "The lazy dog, and the fox."), (LONG, "short"), ("short", LONG), (LONG, LONG)]
@@ -293,3 +312,74 @@ def test_outputs_are_far_from_uniform(served: Served) -> None:
     assert np.stack([outcome.logits for outcome in outcomes]).std(0).max() > 100 * LOGITS
     for row in outcomes[3].maps["cls"].layers:
         assert row.max() > 2 / row.shape[-1]
+
+
+SETTINGS: list[tuple[str, Any, dict[str, Any]]] = [
+    *[
+        (model_type, made, settings)
+        for model_type, made in (("bert", BertTokenizerFast), ("distilbert", DistilBertTokenizerFast))
+        for settings in (
+            {},
+            {"do_lower_case": False},
+            {"strip_accents": False},
+            {"do_lower_case": False, "strip_accents": True},
+            {"tokenize_chinese_chars": False},
+        )
+    ],
+    ("roberta", RobertaTokenizerFast, {}),
+    ("roberta", RobertaTokenizerFast, {"add_prefix_space": True}),
+    ("roberta", RobertaTokenizerFast, {"trim_offsets": False}),
+    ("xlm-roberta", XLMRobertaTokenizerFast, {}),
+    ("xlm-roberta", XLMRobertaTokenizerFast, {"add_prefix_space": False}),
+]
+
+
+def described(folder: Path, model_type: str) -> dict[str, Any]:
+    """What is read of a tokenizer for a model with two token types."""
+    sizes = {"vocabulary": 450, "positions": 1000, "pad_id": 0, "token_types": 2}
+    return text_input(folder / "tokenizer.json", model=Config({"model_type": model_type}), **sizes)
+
+
+def check_ids(folder: Path, spec: dict[str, Any], tokenizer: Any) -> None:
+    decoder = TextDecoder(TextInput(**spec), folder / "tokenizer.json")
+    encodings = [(text, None, tokenizer(text)) for text in NASTY]
+    encodings += [(text, "Ein größeres", tokenizer(text, "Ein größeres")) for text in NASTY]
+    for text, pair, encoding in encodings:
+        tensors = decoder.decode(text, pair).tensors
+        assert tensors["input_ids"].tolist() == encoding["input_ids"], (text, pair)
+        assert ("token_types" in tensors) == ("token_type_ids" in encoding)
+        if "token_types" in tensors:
+            assert tensors["token_types"].tolist() == encoding["token_type_ids"]
+
+
+@pytest.mark.parametrize(("model_type", "made", "settings"), SETTINGS, ids=range(len(SETTINGS)))
+def test_a_saved_tokenizer_gives_the_ids_and_the_types_of_transformers(
+    model_type: str, made: Any, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    made(**KINDS[model_type].vocabulary(), **settings).save_pretrained(first)
+    AutoTokenizer.from_pretrained(first).save_pretrained(second)
+    for folder in (first, second):
+        check_ids(folder, described(folder, model_type), AutoTokenizer.from_pretrained(folder))
+
+
+@pytest.mark.parametrize("model_type", ["bert", "distilbert", "roberta", "xlm-roberta"])
+@pytest.mark.parametrize("named", [None, "PreTrainedTokenizerFast", "UnknownTokenizer"])
+def test_a_tokenizer_of_no_class_of_its_own_gives_the_ids_and_the_types_of_transformers(
+    named: str | None, model_type: str, tmp_path: Path
+) -> None:
+    kind = KINDS[model_type]
+    kind.tokenizer(**kind.vocabulary()).save_pretrained(tmp_path)
+    kind.config().save_pretrained(tmp_path)
+    beside = tmp_path / "tokenizer_config.json"
+    fields = json.loads(beside.read_text()) | {"tokenizer_class": named}
+    beside.write_text(json.dumps(fields))
+    check_ids(tmp_path, described(tmp_path, model_type), AutoTokenizer.from_pretrained(tmp_path))
+
+
+def test_a_tokenizer_that_follows_its_file_alone_gives_the_ids_of_transformers(tmp_path: Path) -> None:
+    RobertaTokenizerFast(**byte_level(), add_prefix_space=True).save_pretrained(tmp_path)
+    made = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=False)
+    PreTrainedTokenizerFast(tokenizer_object=made, add_prefix_space=False).save_pretrained(tmp_path)
+    check_ids(tmp_path, described(tmp_path, "roberta"), AutoTokenizer.from_pretrained(tmp_path))

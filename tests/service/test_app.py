@@ -238,7 +238,7 @@ from service.settings import Settings
 from fastapi.testclient import TestClient
 
 for entry in entry_points(group="regard.commands"):
-    entry.load()(typer.Typer())
+    entry.load()(typer.Typer(), None)
 with TestClient(service.app.create_app(Settings(models={str(text_repository)!r}, slots=1))) as client:
     answer = client.post("{PREDICT}", json={{"text": "a", "maps": ["cls"]}}).json()
     assert client.get(answer["predictions"][0]["maps"][0]["links"]["html"]).status_code == 200

@@ -177,3 +177,11 @@ def test_preprocessing_of_another_family_is_refused(folder: Path) -> None:
     change(folder, family="video")
     with pytest.raises(BundleError, match="the family is video"):
         read(folder)
+
+
+def test_parity_is_that_of_the_maps(folder: Path) -> None:
+    parity = json.loads((folder / "manifest.json").read_text())["parity"]
+    del parity["maps"]["cls"]
+    change(folder, parity=parity)
+    with pytest.raises(BundleError, match="parity is not that of the maps"):
+        read(folder)

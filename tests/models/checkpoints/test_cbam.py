@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from timm.data import resolve_data_config
+from timm.data import resolve_data_config, resolve_model_data_config
 from timm.layers.cbam import CbamModule
 from timm.utils import CheckpointSaver
 from torch import Tensor, nn
@@ -122,6 +122,11 @@ def test_state_of_timm_is_read_with_and_without_biases(load: Callable[..., Check
     assert checkpoint.model.config.gate_bias is bias
     assert checkpoint.architecture == "CBAM ResNet-18, 64 wide"
     assert checkpoint.labels == ("ant", "bee", "cat")
+
+
+def test_state_of_the_original_is_read(load: Callable[..., Checkpoint], official: State) -> None:
+    checkpoint = load(official)
+    assert same(checkpoint, built(bias=True))
     assert checkpoint.preprocessing == {
         "kind": "image",
         "resize_to": 256,
@@ -134,8 +139,32 @@ def test_state_of_timm_is_read_with_and_without_biases(load: Callable[..., Check
     }
 
 
-def test_state_of_the_original_is_read(load: Callable[..., Checkpoint], official: State) -> None:
-    assert same(load(official), built(bias=True))
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101"])
+def test_picture_of_timm_s_state_alone_is_that_of_timm_s_network(
+    load: Callable[..., Checkpoint], name: str
+) -> None:
+    model = built(name)
+    found, theirs = load(model.state_dict()).preprocessing, resolve_model_data_config(model)
+    assert found == {
+        "kind": "image",
+        "resize_to": int(224 / theirs["crop_pct"]),
+        "height": theirs["input_size"][1],
+        "width": theirs["input_size"][2],
+        "crop": "even",
+        "interpolation": theirs["interpolation"],
+        "mean": list(theirs["mean"]),
+        "std": list(theirs["std"]),
+    }
+    assert (found["resize_to"], found["interpolation"], theirs["crop_mode"]) == (235, "bicubic", "center")
+
+
+def test_a_neighbour_s_picture_is_not_a_lone_file_s(
+    load: Callable[..., Checkpoint], official: State, tmp_path: Path
+) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(SQUASHED))
+    (tmp_path / "processor_config.json").write_text("nonsense")
+    (tmp_path / "config.json").write_text("nonsense")
+    assert load(official).preprocessing["resize_to"] == 256
 
 
 def test_timm_s_gates_may_be_narrower(load: Callable[..., Checkpoint]) -> None:
@@ -211,7 +240,7 @@ def test_picture_of_a_network_for_small_pictures_has_to_be_said(
     with pytest.raises(CheckpointError, match=r"no preprocessor_config\.json"):
         load(small)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(SQUASHED))
-    checkpoint = load(small)
+    checkpoint = read(str(tmp_path), Choices(labels=str(tmp_path / "names.txt")))
     assert checkpoint.preprocessing["resize_to"] == (32, 32)
     assert isinstance(checkpoint.model, CBAMResNet)
     assert checkpoint.model.config.stem == "small"
@@ -362,6 +391,9 @@ def test_gates_without_places_are_refused(load: Callable[..., Checkpoint], offic
         {"label_names": "abc"},
         {"label_names": ["a", 3, "c"]},
         {"label_names": ["a", " ", "c"]},
+        {"label_names": ["a", "\x1b[31m", "c"]},
+        {"label_names": ["a", "\u202eb", "c"]},
+        {"label_descriptions": {"b": "a\nb"}},
         {"label_descriptions": {"a": 3}},
         {"label_descriptions": ["a"]},
         {"input_size": [1, 224, 224]},
@@ -397,3 +429,9 @@ def test_a_forced_reader_refuses_what_is_no_resnet(load: Callable[..., Checkpoin
         load({"classifier.weight": torch.ones(3, 4)}, architecture="cbam")
     with pytest.raises(CheckpointError, match=r"missing: conv1.weight"):
         load({"layer1.0.cbam.ChannelGate.mlp.1.weight": torch.ones(3, 4)}, architecture="cbam")
+
+
+def test_labels_that_nobody_names_are_numbered_for_a_look(tmp_path: Path, official: State) -> None:
+    torch.save(official, tmp_path / "net.pth")
+    found = read(str(tmp_path / "net.pth"), Choices(unnamed=True))
+    assert found.labels == ("LABEL_0", "LABEL_1", "LABEL_2")

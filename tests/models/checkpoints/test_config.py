@@ -129,17 +129,27 @@ def test_labels_that_are_numbers_become_words() -> None:
 
 
 @pytest.mark.parametrize(
-    "names",
-    [{"0": "a"}, {"0": "a", "1": "b", "2": "c"}, {"0": "a", "2": "b"}, {"a": 0, "b": 1}, ["a", "b"], "ab", 2],
+    ("names", "said"),
+    [
+        ({"0": "a"}, "id2label: 1 names for 2 outputs"),
+        ({"0": "a", "1": "b", "2": "c"}, "id2label: 3 names for 2 outputs"),
+        ({"0": "a", "2": "b"}, "id2label: its keys are not 0 to 1"),
+        ({"a": 0, "b": 1}, "id2label: its keys are not 0 to 1"),
+        (["a", "b"], "id2label is no object"),
+        ("ab", "id2label is no object"),
+        (2, "id2label is no object"),
+    ],
 )
-def test_names_that_are_not_one_for_each_output_are_refused(names: Any) -> None:
-    with pytest.raises(CheckpointError, match="id2label does not name the 2 outputs from 0 to 1"):
+def test_names_that_are_not_one_for_each_output_are_refused(names: Any, said: str) -> None:
+    with pytest.raises(CheckpointError, match=said):
         Config({"id2label": names}).labels(2, Choices())
 
 
-@pytest.mark.parametrize("name", [None, ["a"], {"a": "b"}, "half \ud83d"])
+@pytest.mark.parametrize(
+    "name", [None, ["a"], {"a": "b"}, "half \ud83d", "", " ", "a\x1b[31m", "a\x00", "b\n", "\u202etxt.exe"]
+)
 def test_a_label_that_is_no_name_is_refused(name: Any) -> None:
-    with pytest.raises(CheckpointError, match=r"id2label: .* is no name"):
+    with pytest.raises(CheckpointError, match=r"id2label: label 1 is .*, which is no name"):
         Config({"id2label": {"0": "a", "1": name}}).labels(2, Choices())
 
 

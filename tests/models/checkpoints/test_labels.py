@@ -74,10 +74,15 @@ def test_characters_that_end_lines_elsewhere_belong_to_a_name(tmp_path: Path) ->
         ('["a", " "]', "label 1 is ''"),
         ('["a", "\\n"]', "label 1 is ''"),
         ('["a", "b\\nc"]', "label 1 is"),
-        ('["a", 3]', "3 is no name"),
-        ('["a", null]', "None is no name"),
-        ('["a", ["n01440764", "b", "c"]]', "is no name"),
-        ('["a", ["n01440764", 3]]', "3 is no name"),
+        ("a\u202egnp.exe", "label 0 is"),
+        ("a\u2066b", "label 0 is"),
+        ("a\u200bb", "label 0 is"),
+        ("a\nb\ufeff", "label 1 is"),
+        ('["a", 3]', "label 1 is 3, which is no name"),
+        ('["a", null]', "label 1 is None, which is no name"),
+        ('["a", ["n01440764", "b", "c"]]', "label 1 is .* which is no name"),
+        ('["a", ["n01440764", 3]]', "label 1 is 3, which is no name"),
+        ("id,name\n0," + "a" * 200_000, "field larger than field limit"),
         ('["\\ud800"]', "no JSON"),
         ('["a"', "no JSON"),
         ("[" * 100_000, "no JSON"),
@@ -91,7 +96,7 @@ def test_characters_that_end_lines_elsewhere_belong_to_a_name(tmp_path: Path) ->
     ],
 )
 def test_what_is_no_list_of_names_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "labels.txt").write_text(text)
+    (tmp_path / "labels.txt").write_text(text, encoding="utf-8")
     with pytest.raises(CheckpointError, match=rf"labels\.txt: .*{message}") as refusal:
         read_labels(str(tmp_path / "labels.txt"))
     assert str(refusal.value).isprintable()
@@ -136,5 +141,5 @@ def test_a_table_of_ids_and_names_is_read_by_its_ids(tmp_path: Path) -> None:
 def test_a_table_that_does_not_name_every_id_once_is_refused(tmp_path: Path, rows: str) -> None:
     path = tmp_path / "names.csv"
     path.write_text(f"id,name\n{rows}\n")
-    with pytest.raises(CheckpointError, match="its ids are not 0 to"):
+    with pytest.raises(CheckpointError, match=r"names\.csv: its (rows|keys) are not "):
         read_labels(str(path))

@@ -17,11 +17,11 @@ from tokenizers import Tokenizer, models
 from torch import Tensor, nn
 
 from models.cbam import CBAMConfig, CBAMResNet
-from models.checkpoints import native
+from models.checkpoints import label_texts, native
 from models.checkpoints.checkpoint import CheckpointError, Choices
 from models.checkpoints.source import open_source
 from models.text import TextConfig, TextTransformer
-from models.video import XCLIP, TowerConfig, VideoClassifier, XCLIPConfig
+from models.video import XCLIP, TextTower, TowerConfig, VideoClassifier, XCLIPConfig
 
 LABELS = ["ja", "nein", "日本語"]
 LABEL_IDS = [[1, 5, 9, 0], [1, 9, 0, 0], [1, 3, 4, 9]]
@@ -352,6 +352,33 @@ def test_label_ids_that_do_not_fit_are_refused(tmp_path: Path, ids: object) -> N
     saved(tmp_path, "video")
     rewrite(tmp_path, label_ids=ids)
     with pytest.raises(CheckpointError, match=r"label_ids are not 3 rows of 4 token ids below 10"):
+        native.load(tmp_path)
+
+
+def test_the_labels_of_an_xclip_are_encoded_some_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path, "video")
+    together = native.load(tmp_path).model.labels
+    runs: list[tuple[int, ...]] = []
+    forward = TextTower.forward
+
+    def counted(tower: TextTower, ids: Tensor) -> Tensor:
+        runs.append(tuple(ids.shape))
+        return forward(tower, ids)
+
+    monkeypatch.setattr(TextTower, "forward", counted)
+    monkeypatch.setattr(label_texts, "TOGETHER", 2)
+    found = native.load(tmp_path).model.labels
+    assert runs == [(2, 4), (1, 4)]
+    torch.testing.assert_close(found, together, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("label", ["", " ", "a\nb", "\u202eb"])
+def test_labels_that_are_no_names_are_refused(tmp_path: Path, label: str) -> None:
+    saved(tmp_path, "image")
+    rewrite(tmp_path, labels=["a", label, "c"])
+    with pytest.raises(CheckpointError, match=r"^checkpoint\.json: labels: label 1 is .*, which is no name$"):
         native.load(tmp_path)
 
 

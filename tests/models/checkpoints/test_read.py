@@ -70,6 +70,47 @@ def test_an_unknown_architecture_is_refused_with_what_was_looked_at(
     )
 
 
+@pytest.mark.parametrize("architecture", ["bert", "distilbert", "vit", "xclip"])
+@pytest.mark.parametrize("alone", [True, False])
+def test_sizes_are_never_guessed_where_a_config_is_missing(
+    tmp_path: Path, architecture: str, alone: bool
+) -> None:
+    weights = tmp_path / "best.safetensors"
+    save_file({f"{architecture}.encoder.layer.0.a": torch.zeros(1)}, weights)
+    if alone:
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": architecture}))
+    with pytest.raises(CheckpointError, match=r"config\.json is needed, .*: give the folder"):
+        read(str(weights if alone else tmp_path), Choices(architecture=architecture))
+
+
+def test_a_stray_document_beside_a_file_is_not_its_own(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.json").write_text("{}")
+    torch.save({cbam.FIRST: torch.zeros(1)}, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match="without CBAM's gates"):
+        read(str(tmp_path / "net.pth"))
+    with pytest.raises(CheckpointError, match=r"checkpoint\.json: format is "):
+        read(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("key", "title"),
+    [
+        ("bert.pooler.dense.weight", "BERT"),
+        ("roberta.embeddings.LayerNorm.weight", "RoBERTa"),
+        ("distilbert.transformer.layer.0.ffn.lin1.bias", "DistilBERT"),
+        ("vit.layernorm.bias", "ViT"),
+        ("deit.layernorm.bias", "DeiT"),
+        ("mit.encoder.layers.0.mlp.fc1.bias", "X-CLIP"),
+    ],
+)
+def test_keys_of_transformers_without_a_config_are_told_by_name(tmp_path: Path, key: str, title: str) -> None:
+    expected = rf"^mine: its keys look like {title} of transformers, .* its config\.json: give the folder"
+    with pytest.raises(CheckpointError, match=expected):
+        find_reader(source(tmp_path, "a", key))
+    with pytest.raises(CheckpointError, match="its config says llama"):
+        find_reader(source(tmp_path, "a", key, model_type="llama"))
+
+
 def test_a_chosen_architecture_is_read_whatever_the_source_looks_like(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}))
     save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")

@@ -42,20 +42,54 @@ def test_a_folder_is_called_as_it_was_given(tmp_path: Path, monkeypatch: pytest.
     assert open_source(".").name == "0123abc"
 
 
-def test_a_file_of_a_folder_s_weights_stands_for_the_folder(tmp_path: Path) -> None:
-    path = folder(tmp_path / "my-bert") / "pytorch_model.bin"
-    torch.save({"b": torch.zeros(1)}, path)
-    found = open_source(str(path))
-    assert (found.name, found.weights, found.config) == ("my-bert", (path,), {"model_type": "bert"})
-    assert list(found.state) == ["b"]
-
-
-def test_any_other_file_stands_alone(tmp_path: Path) -> None:
-    path = folder(tmp_path / "downloads") / "RESNET50_CBAM.pth.tar"
+@pytest.mark.parametrize("name", ["RESNET50_CBAM.pth.tar", "pytorch_model.bin"])
+def test_a_file_stands_alone_whatever_lies_beside_it(tmp_path: Path, name: str) -> None:
+    path = folder(tmp_path / "downloads") / name
     torch.save({"state_dict": {"module.c": torch.zeros(1)}}, path)
     found = open_source(str(path))
-    assert (found.name, found.weights, found.config) == ("RESNET50_CBAM.pth.tar", (path,), {})
+    assert (found.name, found.folder, found.weights, found.config) == (name, None, (path,), {})
     assert list(found.state) == ["c"]
+    assert found.beside("config.json") is None
+    assert found.document("config.json") is None
+
+
+def test_an_index_alone_stands_for_its_parts(tmp_path: Path) -> None:
+    part = folder(tmp_path / "m") / "model.safetensors"
+    index = tmp_path / "m" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": part.name}}))
+    found = open_source(str(index))
+    assert (found.folder, found.weights, found.config, list(found.state)) == (None, (part,), {}, ["a"])
+
+
+@pytest.mark.parametrize(
+    "name", ["RESNET50_CBAM.pth.tar", "net.pth", "k400.pt", "best.bin", "best.safetensors"]
+)
+def test_a_folder_s_only_file_of_weights_may_have_any_name(tmp_path: Path, name: str) -> None:
+    path = folder(tmp_path / "mine") / name
+    (tmp_path / "mine" / "model.safetensors").unlink()
+    (save_file if name.endswith(".safetensors") else torch.save)({"c": torch.zeros(1)}, path)
+    found = open_source(str(tmp_path / "mine"))
+    assert (found.name, found.weights, list(found.state)) == ("mine", (path,), ["c"])
+    assert found.config == found.document("config.json") == {"model_type": "bert"}
+
+
+def test_of_two_files_of_weights_none_is_chosen(tmp_path: Path) -> None:
+    (folder(tmp_path / "m") / "model.safetensors").unlink()
+    for name in ("net.pth", "best.safetensors"):
+        (tmp_path / "m" / name).touch()
+    with pytest.raises(CheckpointError, match=r"one is needed: best\.safetensors, net\.pth$"):
+        open_source(str(tmp_path / "m"))
+
+
+@pytest.mark.parametrize("config", ["", "{}"])
+def test_a_config_that_says_nothing_is_no_config(tmp_path: Path, config: str) -> None:
+    place = folder(tmp_path / "m")
+    assert open_source(str(place)).required_config().given("model_type") == "bert"
+    (place / "config.json").unlink()
+    if config:
+        (place / "config.json").write_text(config)
+    with pytest.raises(CheckpointError, match=r"^m: config\.json is needed, .*: give the folder"):
+        open_source(str(place)).required_config()
 
 
 def test_a_folder_needs_no_config(tmp_path: Path) -> None:

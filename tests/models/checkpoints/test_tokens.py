@@ -11,10 +11,12 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from models.checkpoints.checkpoint import CheckpointError, Choices
+from models.checkpoints.config import Config
 from models.checkpoints.source import Source
 from models.checkpoints.tokens import find_tokenizer, open_tokenizer, text_input
 
-SIZES = {"vocabulary": 10, "positions": 64, "pad_id": 0, "token_types": 2}
+BERT = Config({"model_type": "bert"})
+SIZES: dict[str, Any] = {"model": BERT, "vocabulary": 10, "positions": 64, "pad_id": 0, "token_types": 2}
 
 
 @pytest.fixture
@@ -208,6 +210,170 @@ def test_a_config_that_says_otherwise_of_case_is_refused(
         CheckpointError, match=rf"do_lower_case is {not lowers}, tokenizer\.json says otherwise"
     ):
         text_input(path, **SIZES)
+
+
+LOWERS = normalizers.BertNormalizer(lowercase=True)
+KEEPS = normalizers.BertNormalizer(lowercase=False, handle_chinese_chars=False)
+STRIPS = normalizers.BertNormalizer(lowercase=False, strip_accents=True)
+BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False)
+SPACED_BYTES = pre_tokenizers.ByteLevel(add_prefix_space=True)
+CONTRADICTIONS = [
+    ({"normalizer": LOWERS}, {"strip_accents": True}, {"strip_accents": False}),
+    ({"normalizer": KEEPS}, {"strip_accents": False}, {"strip_accents": True}),
+    ({"normalizer": STRIPS}, {"strip_accents": True}, {"strip_accents": False}),
+    ({"normalizer": LOWERS}, {"tokenize_chinese_chars": True}, {"tokenize_chinese_chars": False}),
+    ({"normalizer": KEEPS}, {"tokenize_chinese_chars": False}, {"tokenize_chinese_chars": True}),
+    (
+        {"normalizer": normalizers.Sequence([normalizers.NFC(), LOWERS])},
+        {"do_lower_case": True},
+        {"do_lower_case": False},
+    ),
+    ({"pre_tokenizer": BYTES}, {"add_prefix_space": False}, {"add_prefix_space": True}),
+    ({"pre_tokenizer": SPACED_BYTES}, {"add_prefix_space": True}, {"add_prefix_space": False}),
+    (
+        {"pre_tokenizer": pre_tokenizers.Metaspace(prepend_scheme="always")},
+        {"add_prefix_space": True},
+        {"add_prefix_space": False},
+    ),
+    (
+        {"pre_tokenizer": pre_tokenizers.Metaspace(prepend_scheme="never")},
+        {"add_prefix_space": False},
+        {"add_prefix_space": True},
+    ),
+    ({"pre_tokenizer": pre_tokenizers.Metaspace(prepend_scheme="first")}, {}, {"add_prefix_space": True}),
+    (
+        {"post_processor": processors.RobertaProcessing(("[SEP]", 2), ("[CLS]", 1), trim_offsets=False)},
+        {"trim_offsets": False},
+        {"trim_offsets": True},
+    ),
+    # What a class takes a setting for is said as well, by its name.
+    ({"normalizer": LOWERS}, {"tokenizer_class": "BertTokenizer"}, {"strip_accents": False}),
+    ({"normalizer": KEEPS}, {}, {"tokenizer_class": "BertTokenizerFast", "tokenize_chinese_chars": False}),
+    (
+        {"normalizer": STRIPS},
+        {"tokenizer_class": "DistilBertTokenizer", "do_lower_case": False, "strip_accents": True},
+        {"tokenizer_class": "DistilBertTokenizer", "do_lower_case": False, "strip_accents": None},
+    ),
+    ({"pre_tokenizer": SPACED_BYTES}, {}, {"tokenizer_class": "RobertaTokenizer"}),
+    (
+        {"pre_tokenizer": pre_tokenizers.Metaspace(prepend_scheme="never")},
+        {"tokenizer_class": "SomeTokenizer"},
+        {"tokenizer_class": "XLMRobertaTokenizer"},
+    ),
+    # A class that follows tokenizer.json contradicts nothing.
+    (
+        {"normalizer": LOWERS},
+        {"tokenizer_class": "PreTrainedTokenizerFast", "do_lower_case": False},
+        {"tokenizer_class": "BertTokenizerFast", "do_lower_case": False},
+    ),
+    ({"normalizer": LOWERS}, {"tokenizer_class": "TokenizersBackend", "do_lower_case": False}, None),
+]
+
+
+@pytest.mark.parametrize(("parts", "agreed", "said"), CONTRADICTIONS, ids=range(len(CONTRADICTIONS)))
+def test_only_a_config_that_says_otherwise_of_a_setting_is_refused(
+    parts: dict[str, Any],
+    agreed: dict[str, Any],
+    said: dict[str, Any] | None,
+    tokenizer: Tokenizer,
+    path: Path,
+) -> None:
+    for name, part in parts.items():
+        setattr(tokenizer, name, part)
+    tokenizer.save(str(path))
+    write_config(path, **agreed)
+    assert text_input(path, **SIZES)
+    if said is not None:
+        write_config(path, **said)
+        with pytest.raises(
+            CheckpointError, match=r" is (True|False).*, tokenizer\.json says otherwise; convert"
+        ):
+            text_input(path, **SIZES)
+
+
+def test_a_refusal_names_the_setting_and_where_it_comes_from(tokenizer: Tokenizer, path: Path) -> None:
+    tokenizer.pre_tokenizer = SPACED_BYTES
+    tokenizer.save(str(path))
+    for fields, said in (
+        ({"add_prefix_space": False}, "add_prefix_space is False, "),
+        (
+            {"tokenizer_class": "RobertaTokenizer"},
+            "add_prefix_space is False by default of RobertaTokenizer, ",
+        ),
+    ):
+        write_config(path, **fields)
+        with pytest.raises(CheckpointError, match=rf"tokenizer_config\.json: {said}"):
+            text_input(path, **SIZES)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"do_lower_case": "yes"},
+        {"strip_accents": 1},
+        {"tokenize_chinese_chars": []},
+        {"truncation_side": None},
+        {"truncation_side": ["right"]},
+        {"tokenizer_class": 3},
+        {"tokenizer_class": ["BertTokenizer"]},
+        {"model_input_names": "input_ids"},
+    ],
+    ids=str,
+)
+def test_a_setting_that_makes_no_sense_is_refused(fields: dict[str, Any], path: Path) -> None:
+    write_config(path, **fields)
+    with pytest.raises(CheckpointError, match=rf"tokenizer_config\.json: {next(iter(fields))} is "):
+        text_input(path, **SIZES)
+
+
+def test_a_class_that_the_models_config_names_wrongly_is_refused(path: Path) -> None:
+    model = Config({"model_type": "bert", "tokenizer_class": 3})
+    with pytest.raises(CheckpointError, match=r"^config\.json: tokenizer_class is 3"):
+        text_input(path, **SIZES | {"model": model})
+
+
+def test_a_tokenizer_that_cuts_texts_at_the_left_is_refused(tokenizer: Tokenizer, path: Path) -> None:
+    write_config(path, truncation_side="right", padding_side="left")
+    assert text_input(path, **SIZES)
+    write_config(path, truncation_side="left")
+    with pytest.raises(CheckpointError, match="truncation_side is 'left'; supported: 'right'"):
+        text_input(path, **SIZES)
+    write_config(path)
+    for side in ("right", "left"):
+        tokenizer.enable_truncation(16, direction=side)
+        tokenizer.save(str(path))
+        if side == "right":
+            assert text_input(path, **SIZES)
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: truncation on the left; supported: right"):
+        text_input(path, **SIZES)
+
+
+@pytest.mark.parametrize(
+    ("named", "model", "typed"),
+    [
+        ("BertTokenizer", {}, True),
+        ("BertTokenizerFast", {"model_type": "roberta"}, True),
+        ("ElectraTokenizerFast", {}, True),
+        ("DistilBertTokenizer", {"model_type": "bert"}, False),
+        ("RobertaTokenizerFast", {"model_type": "bert"}, False),
+        ("XLMRobertaTokenizer", {"model_type": "bert"}, False),
+        ("PreTrainedTokenizerFast", {"model_type": "bert"}, False),
+        ("MyTokenizer", {"model_type": "bert"}, False),
+        (None, {"model_type": "bert"}, True),
+        (None, {"model_type": "bert", "tokenizer_class": "DistilBertTokenizer"}, False),
+        (None, {"model_type": "roberta", "tokenizer_class": "BertTokenizer"}, True),
+        (None, {"model_type": "roberta"}, False),
+        (None, {"model_type": ["bert"]}, False),
+    ],
+)
+def test_the_class_says_whether_token_types_are_given(
+    named: str | None, model: dict[str, Any], typed: bool, path: Path
+) -> None:
+    write_config(path, tokenizer_class=named)
+    assert text_input(path, **SIZES | {"model": Config(model)})["token_types"] is typed
+    names = ["input_ids"] if typed else ["input_ids", "token_type_ids"]
+    write_config(path, tokenizer_class=named, model_input_names=names)
+    assert text_input(path, **SIZES | {"model": Config(model)})["token_types"] is not typed
 
 
 def test_a_tokenizer_with_code_of_its_own_is_refused(path: Path) -> None:

@@ -231,7 +231,7 @@ def test_a_preprocessor_for_another_size_is_refused(vit: Path) -> None:
         ({"layer_norm_eps": "1e-12"}, "layer_norm_eps is '1e-12'"),
         ({"model_type": "deit"}, "unused keys: vit"),
         ({"auto_map": {"AutoModel": "x.Y"}}, "auto_map: the model brings code of its own"),
-        ({"id2label": {"0": "a"}}, "id2label does not name the 5 outputs"),
+        ({"id2label": {"0": "a"}}, "id2label: 1 names for 5 outputs"),
         ({"problem_type": "guess"}, "problem_type is 'guess'"),
     ],
 )

@@ -341,6 +341,26 @@ def test_safetensors_are_preferred_and_a_folder_without_weights_is_refused(tmp_p
         assert find_weights(tmp_path) == tmp_path / name
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 100])
+def test_views_of_one_storage_do_not_outgrow_the_file(save: Callable[[Any], Path], count: int) -> None:
+    storage = torch.ones(2**16)
+    path = save({str(index): storage.view(2**8, 2**8) for index in range(count)})
+    if count <= 2:  # a tied weight
+        assert len(read(path)) == count
+        return
+    with pytest.raises(CheckpointError, match=f"its tensors are {count * 2**18} bytes in a file of "):
+        read(path)
+
+
+def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(CheckpointError, match="Permission denied"):
+        find_weights(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pth"])
 def test_weights_are_mapped_not_read(tmp_path: Path, name: str) -> None:
     (save_file if name.endswith("tensors") else torch.save)({"a": torch.ones(2**25)}, tmp_path / name)

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, processors
 from torch import Tensor
 from transformers import AutoTokenizer, VideoMAEImageProcessorPil, XCLIPConfig, XCLIPModel
 
-from models.checkpoints import xclip, xclip_original
+from models.checkpoints import video_classifier, xclip, xclip_original
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, Choices
 from models.checkpoints.config import Config
 from models.checkpoints.read import read
@@ -352,7 +352,7 @@ def test_frames_go_through_the_checkpoints_own_preprocessing(folder: Path, choic
 
 @pytest.mark.parametrize(("image", "shorter"), [(224, 256), (336, 384)])
 def test_the_papers_sizes_of_pictures(image: int, shorter: int) -> None:
-    found = xclip.paper_pictures(image)
+    found = video_classifier.paper_pictures(image)
     assert (found["resize_to"], found["height"], found["width"]) == (shorter, image, image)
 
 
@@ -366,6 +366,13 @@ def test_labels_and_a_tokenizer_have_to_be_given(
     given = read(str(folder), choices).model.labels
     (folder / "tokenizer.json").write_bytes((clip_tokenizer / "tokenizer.json").read_bytes())
     assert torch.equal(read(str(folder), replace(choices, tokenizer=None)).model.labels, given)
+
+
+def test_a_look_at_a_model_needs_neither_labels_nor_a_tokenizer(folder: Path, choices: Choices) -> None:
+    bare = replace(choices, labels=None, tokenizer=None, unnamed=True)
+    found = read(str(folder), bare)
+    assert found.labels == ("LABEL_0",)
+    assert found.architecture == read(str(folder), choices).architecture
 
 
 def test_a_name_is_encoded_whole_or_refused(folder: Path, tmp_path: Path, clip_tokenizer: Path) -> None:
@@ -518,6 +525,21 @@ def test_an_original_checkpoint_brings_no_tokenizer_and_no_config(tmp_path: Path
     with pytest.raises(CheckpointError, match="an original X-CLIP has no config: its heads are the paper's"):
         read(source, replace(choices, heads="config"))
     assert read(source, replace(choices, heads="paper")).model.config.prompt.heads == 1
+
+
+def test_a_neighbour_s_tokenizer_is_not_an_original_file_s_but_its_folder_s(
+    tmp_path: Path, choices: Choices, clip_tokenizer: Path
+) -> None:
+    folder = tmp_path / "k400"
+    folder.mkdir()
+    path = saved(folder / "best.pth", original())
+    (folder / "tokenizer.json").write_bytes((clip_tokenizer / "tokenizer.json").read_bytes())
+    without = replace(choices, tokenizer=None)
+    with pytest.raises(CheckpointError, match="give one with --tokenizer"):
+        read(path, without)
+    found, chosen = read(str(folder), without), read(path, choices)
+    assert found.name == "k400"
+    assert torch.equal(found.model.labels, chosen.model.labels)
 
 
 @pytest.mark.parametrize(
