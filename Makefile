@@ -25,7 +25,7 @@ serve: $(SERVE)/.installed ## Serve the built-in models on http://127.0.0.1:8000
 	$(SERVE)/bin/regard serve $(ARGS)
 
 test: $(DEV)/.installed ## Run the tests
-	$(DEV)/bin/python -m pytest $(ARGS)
+	$(DEV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-slow: $(DEV)/.installed ## Run the tests at real model sizes
 	$(DEV)/bin/python -m pytest -m slow $(ARGS)

@@ -60,13 +60,14 @@ def _measured(manifest: Manifest) -> Iterator[tuple[str, str]]:
     if agreement is not None:
         same = "" if agreement.labels is None else f"same label {agreement.labels:.1%}, "
         yield (
-            f"against {agreement.against}",
-            f"{same}logits {agreement.logit_error:.2%} off, on {agreement.inputs} inputs of {agreement.data}",
+            "beside fp32",
+            f"{same}logits {agreement.logit_error:.2%} off, on {agreement.inputs} inputs ({agreement.data})",
         )
+    fp32 = "" if manifest.precision == "fp32" else ", fp32 graph"
     yield "fused attention", f"{parity.attention_nodes} nodes"
     for name, deviation in {**parity.outputs, "taps": parity.taps}.items():
         yield (
-            f"parity of {name}",
+            f"parity of {name}{fp32}",
             f"{deviation.exported:.1e} from float64 (torch fp32: {deviation.torch_fp32:.1e})",
         )
     yield "verified at", "; ".join(parity.shapes)
@@ -76,9 +77,10 @@ def _measured(manifest: Manifest) -> Iterator[tuple[str, str]]:
 
 def _maps(model: Description) -> Table:
     out = Table("map", "axes", "layers", "heads", title="maps", title_justify="left")
-    parity = model.parity.maps if isinstance(model, Manifest) else {}
-    if parity:
-        out.add_column("from float64")
+    parity = {}
+    if isinstance(model, Manifest):
+        parity = model.parity.maps
+        out.add_column("from float64" if model.precision == "fp32" else "from float64, fp32 graph")
         out.add_column("torch fp32")
     for spec in model.maps:
         row = [spec.name, ", ".join(spec.axes), str(len(spec.layers) or "all"), str(spec.heads or "")]

@@ -75,7 +75,7 @@ def pack(
     describe(checkpoint, *checked(checkpoint))
     target = repository / checkpoint.name / checkpoint.version
     if target.exists():
-        raise ExportError(f"{target} exists already")
+        raise ExportError(f"{target} exists already: remove it, or choose another --name")
     with _folder(repository), _staging(repository) as folder, _staging(repository) as lowered:
         build(checkpoint, folder, advance=advance)
         manifest = seal(checkpoint, folder, advance=advance)

@@ -108,7 +108,7 @@ def evaluate(
         if json_file is not None:
             json_file.write_text(found.model_dump_json(indent=2) + "\n")
     except (DatasetError, BundleError, ProviderError, OSError) as error:
-        _refuse(str(error))
+        _refuse(f"evaluate refused: {error}")
     Console().print(table(found))
 
 
@@ -116,7 +116,8 @@ def evaluate(
 def _counter(what: str, total: int | None) -> Iterator[Callable[[Value], Value]]:
     """A bar on standard error that moves by one for each value that is passed through."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task(what, total=total)
 
         def advance(value: Value) -> Value:

@@ -170,8 +170,9 @@ def _header(marked: Marked, title: str, width: int) -> tuple[list[str], int]:
     parts.append(_text(left + BAR + LETTER, top + ROW / 2, high, "note", len(high) * LETTER))
     top += ROW + 8
     if marked.beside:
-        parts += _chips(marked.beside, marked.beside_levels, marked.beside_share, top, width)
-        top += ROW + 8
+        chips, rows = _chips(marked.beside, marked.beside_levels, marked.beside_share, top, width)
+        parts += chips
+        top += rows * ROW + 8
     rule, top = _rule(top, width)
     return parts + rule, top
 
@@ -181,24 +182,32 @@ def _rule(top: int, width: int) -> tuple[list[str], int]:
     return [f'<path class="rule" d="M{PAD} {top}H{width - PAD}"/>'], top + RULE
 
 
-def _chips(pieces: Sequence[Piece], levels: Sequence[int], share: float, top: int, width: int) -> list[str]:
-    """Tokens beside the text in one row, as many as fit."""
+def _chips(
+    pieces: Sequence[Piece], levels: Sequence[int], share: float, top: int, width: int
+) -> tuple[list[str], int]:
+    """Tokens beside the text and a note on them, and how many rows they take."""
     parts: list[str] = []
-    column = 0
-    note = f"{share:.0%} of the total lies outside the text"
+    columns, column, row = (width - 2 * PAD) // LETTER, 0, 0
     for piece, level in zip(pieces, levels, strict=True):
         text = "".join(_letter(c, 0)[0] for c in f"{_cut(' '.join(piece.tokens), 16)} {number(piece.value)}")
-        if (column + len(text) + 3 + len(note)) * LETTER > width - 2 * PAD:
-            break
-        x, length = PAD + column * LETTER, (len(text) + 2) * LETTER
+        column, row = _placed(column, row, len(text) + 2, columns)
+        x, y, length = PAD + column * LETTER, top + row * ROW, (len(text) + 2) * LETTER
         parts.append(
             f'<g><title>{_escaped(piece.description)}</title><rect class="l{level} chip" x="{x}" '
-            f'y="{top + 1}" width="{length}" height="{ROW - 2}" rx="{ROW / 2 - 1:g}"/>'
-            f"{_text(x + LETTER, top + ROW / 2, text, f't{level}', len(text) * LETTER)}</g>"
+            f'y="{y + 1}" width="{length}" height="{ROW - 2}" rx="{ROW / 2 - 1:g}"/>'
+            f"{_text(x + LETTER, y + ROW / 2, text, f't{level}', len(text) * LETTER)}</g>"
         )
         column += len(text) + 3
-    parts.append(_text(PAD + column * LETTER, top + ROW / 2, note, "note", len(note) * LETTER))
-    return parts
+    note = f"{share:.0%} of the total lies outside the text"
+    column, row = _placed(column, row, len(note), columns)
+    x, middle = PAD + column * LETTER, top + row * ROW + ROW / 2
+    parts.append(_text(x, middle, note, "note", len(note) * LETTER))
+    return parts, row + 1
+
+
+def _placed(column: int, row: int, letters: int, columns: int) -> tuple[int, int]:
+    """Where so many letters go that begin here, or in the next row where this one has no room for them."""
+    return (0, row + 1) if column and column + letters > columns else (column, row)
 
 
 def _text(x: float, y: float, text: str, kind: str, length: int | None = None) -> str:

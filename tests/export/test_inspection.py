@@ -76,7 +76,7 @@ def test_a_lower_precision_says_how_near_it_is(repository: Path) -> None:
     manifest = bundle.read(folder).model_copy(update=update)
     shown = text(manifest, {})
     assert "int8, one input in a run" in row(shown, "precision")
-    assert "same label 99.6%, logits 1.23% off, on 500 inputs of texts" in shown
+    assert "same label 99.6%, logits 1.23% off, on 500 inputs (texts)" in shown
 
 
 def test_names_cannot_style_the_terminal(repository: Path) -> None:

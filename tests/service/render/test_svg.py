@@ -166,3 +166,26 @@ def test_nothing_is_loaded(source: TextItem) -> None:
         assert not {name for name in element.attrib if "href" in name or name.startswith("on")}
         assert element.attrib.get("fill", "url(#bar)") == "url(#bar)"
         assert "url(" not in (element.text or "")
+
+
+def test_no_token_beside_the_text_is_left_out() -> None:
+    special = ["<s>", "</s>", "</s>", "</s>", *(f"[unused{number}]" for number in range(12))]
+    count = len(special)
+    item = TextItem(
+        tensors={},
+        texts=("word",),
+        tokens=("word", *special),
+        offsets=((0, 4), *(((4, 4),) * count)),
+        segments=(0,) * (1 + count),
+        special=(False, *((True,) * count)),
+        dropped=(0,),
+    )
+    picture = drawn(item, np.linspace(0.1, 1, 1 + count))
+    chips = [rect for rect in picture.iter(f"{SPACE}rect") if "chip" in rect.attrib.get("class", "")]
+    assert len(chips) == len(special)
+    width = float(picture.attrib["viewBox"].split()[2])
+    assert all(float(chip.attrib["x"]) + float(chip.attrib["width"]) <= width - PAD for chip in chips)
+    below = float(rules(picture)[0].attrib["d"].split()[1].split("H")[0])
+    assert all(float(chip.attrib["y"]) + float(chip.attrib["height"]) <= below for chip in chips)
+    places = {(chip.attrib["x"], chip.attrib["y"]) for chip in chips}
+    assert len(places) == len(chips)
