@@ -47,6 +47,7 @@ from service.bundle import (
     TensorSpec,
     TextInput,
     digest,
+    first_fault,
 )
 
 Advance = Callable[[str], None]
@@ -209,9 +210,7 @@ def _validated(*field: str) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, (*field, *first["loc"])))
-        raise ExportError(f"{place}: {first['msg']}") from error
+        raise ExportError(first_fault(error, *field)) from error
 
 
 def checked(checkpoint: Checkpoint) -> tuple[Preprocessing, Signature]:

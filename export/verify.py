@@ -62,22 +62,21 @@ def verify(
     worst: dict[str, Deviation] = {}
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as name:
         scratch = Path(name)
+        batches = [example_inputs(model, spec, shape, seed=seed) for seed, shape in enumerate(shapes)]
         with _in_float64(model):
-            for seed, shape in enumerate(shapes):
-                inputs = example_inputs(model, spec, shape, seed=seed)
-                _keep(scratch / f"truth-{seed}.npz", _eager(model, _double(inputs)))
+            for seed, batch in enumerate(batches):
+                _keep(scratch / f"truth-{seed}.npz", _eager(model, _double(batch)))
                 advance()
-        for seed, shape in enumerate(shapes):
-            inputs = example_inputs(model, spec, shape, seed=seed)
-            _keep(scratch / f"eager-{seed}.npz", _eager(model, inputs))
+        for seed, batch in enumerate(batches):
+            _keep(scratch / f"eager-{seed}.npz", _eager(model, batch))
         with _set_aside(model, scratch / "weights.pt"):
             graphs = Graphs(folder, [*outputs, *taps], maps)
-            for seed, shape in enumerate(shapes):
+            for seed, (shape, batch) in enumerate(zip(shapes, batches, strict=True)):
                 with (
                     np.load(scratch / f"truth-{seed}.npz") as truth,
                     np.load(scratch / f"eager-{seed}.npz") as eager,
                 ):
-                    found = graphs.run({name: eager[name] for name in inputs})
+                    found = graphs.run({name: tensor.numpy() for name, tensor in batch.items()})
                     for name in compared:
                         deviation = _compare(name, shape, found[name], eager[name], truth[name])
                         worst[name] = _larger(worst.get(name), deviation)

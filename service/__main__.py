@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from service.app import create_app
-from service.bundle import BundleError
+from service.bundle import BundleError, first_fault
 from service.dataset import DatasetError, read_inputs
 from service.errors import Problem
 from service.evaluation import Tools, compare, table
@@ -137,8 +137,7 @@ def _settings(**given: Any) -> Settings:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise typer.BadParameter(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise typer.BadParameter(first_fault(error)) from None
 
 
 def main() -> None:

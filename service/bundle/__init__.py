@@ -9,7 +9,7 @@ A bundle holds no pickle and no code, and nothing that its manifest does not nam
 """
 
 from service.bundle.figures import Agreement, Card, Deviation, Interval, MapScore, Parity
-from service.bundle.folder import MODEL, TOKENIZER, BundleError, check_files, digest, read
+from service.bundle.folder import MODEL, TOKENIZER, BundleError, check_files, digest, first_fault, read
 from service.bundle.inputs import ImageInput, PictureInput, TextInput, VideoInput
 from service.bundle.manifest import MANIFEST, Description, Family, Manifest, Precision, Provenance
 from service.bundle.maps import KIND_AXES, NAME_PATTERN, Kind, MapSpec, Tap, TensorSpec
@@ -42,5 +42,6 @@ __all__ = [
     "VideoInput",
     "check_files",
     "digest",
+    "first_fault",
     "read",
 ]

@@ -29,6 +29,12 @@ def digest(*paths: Path) -> str:
     return found.hexdigest()
 
 
+def first_fault(error: ValidationError, *field: str) -> str:
+    """The first thing that a schema found wrong, and where: below `field`, if one is named."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, (*field, *first['loc'])))}: {first['msg']}"
+
+
 def read(folder: Path) -> Manifest:
     """The manifest of a bundle all of whose files are there, unchanged, and named in it.
 
@@ -39,9 +45,7 @@ def read(folder: Path) -> Manifest:
     except OSError as error:
         raise BundleError(f"{folder.name}: {MANIFEST} cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"{folder.name}: {MANIFEST}: {place}: {first['msg']}") from error
+        raise BundleError(f"{folder.name}: {MANIFEST}: {first_fault(error)}") from error
     check_files(folder, manifest)
     return manifest
 
