@@ -13,8 +13,9 @@ from service.bundle import KIND_AXES
 from service.decode.item import ImageItem, Item, TextItem
 from service.decode.view import View as Seen
 from service.errors import UnknownOption
+from service.job import Outcome
 from service.maps import SelectedMap, Selection
-from service.predictor import Outcome, Predictor
+from service.predictor import Predictor
 from service.render import FORMATS, NUMBERS, Drawing, RenderOptions, render
 from service.schemas import (
     ImageInfo,

@@ -22,8 +22,6 @@ from service.routes import ops, v1
 from service.routes.body import BodyLimit
 from service.settings import Settings
 
-RETRY_SECONDS = "1"
-
 logger = logging.getLogger(__name__)
 
 
@@ -74,7 +72,7 @@ class NoSniff:
 
 def problem_response(problem: Problem) -> JSONResponse:
     """A problem as `application/problem+json`."""
-    headers = {"retry-after": RETRY_SECONDS} if isinstance(problem, Overloaded) else None
+    headers = {"retry-after": str(problem.retry_after)} if isinstance(problem, Overloaded) else None
     return JSONResponse(
         problem.document(),
         status_code=problem.status,

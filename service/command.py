@@ -8,8 +8,9 @@ from service.bundle import Family
 from service.decode.media import sniff
 from service.errors import InvalidInput, NotFound
 from service.inference import Inference
+from service.job import Payload
 from service.maps import Selection
-from service.predictor import Payload, Predictor
+from service.predictor import Predictor
 from service.render import FORMATS, RenderOptions
 from service.schemas import PredictOptions
 from service.settings import Settings

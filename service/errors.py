@@ -3,16 +3,20 @@
 Problem
 +- InvalidInput          400  a field that cannot be used as it is
 |  +- UnknownOption      400  an option, map layer or head that does not exist
++- Unauthorized          401  no key, or one that is not known
++- Forbidden             403  a key that may not do this
 +- NotFound              404  no such model, prediction or map
 +- Expired               410  a prediction that is no longer kept
 +- TooLarge              413  a body, picture or clip beyond a limit
 +- UnsupportedMedia      415  bytes that are not what they are said to be, or nothing we read
 +- Undecodable           422  media of a known type that cannot be decoded
-+- Overloaded            503  the queue is full
++- Overloaded            503  no room for this now; says when to come back
++- DeadlineExceeded      504  no answer within the request's timeout
 """
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 from typing import ClassVar
 
@@ -55,6 +59,14 @@ class UnknownOption(InvalidInput):
     pass
 
 
+class Unauthorized(Problem):
+    status = HTTPStatus.UNAUTHORIZED
+
+
+class Forbidden(Problem):
+    status = HTTPStatus.FORBIDDEN
+
+
 class NotFound(Problem):
     status = HTTPStatus.NOT_FOUND
 
@@ -76,4 +88,21 @@ class Undecodable(Problem):
 
 
 class Overloaded(Problem):
+    """`retry_after` is in seconds, from how fast work is being done at present."""
+
     status = HTTPStatus.SERVICE_UNAVAILABLE
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        field: str | None = None,
+        limit: int | float | str | None = None,
+        retry_after: float = 1,
+    ) -> None:
+        super().__init__(detail, field=field, limit=limit)
+        self.retry_after = max(1, math.ceil(retry_after))
+
+
+class DeadlineExceeded(Problem):
+    status = HTTPStatus.GATEWAY_TIMEOUT

@@ -13,8 +13,9 @@ from service.answers import prediction, predictions_url, write_drawing, write_nu
 from service.bundle import Manifest, MapSpec
 from service.decode.item import Item
 from service.errors import NotFound
+from service.job import Job, Payload
 from service.maps import Selection
-from service.predictor import Job, Payload, Predictor
+from service.predictor import Predictor
 from service.registry import Registry
 from service.render import NUMBERS, Drawing, RenderOptions
 from service.scheduler import Done, Scheduler
@@ -32,7 +33,7 @@ class Inference:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.registry = Registry(self._open)
-        self.scheduler = Scheduler(slots=settings.concurrent_runs, queue_entries=settings.queue_entries)
+        self.scheduler = Scheduler(slots=settings.concurrent_runs, queue_entries=settings.max_requests)
         self.store = Store(max_bytes=settings.store_bytes, seconds=settings.store_seconds)
         self._threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self._pool: SessionPool | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,50 +28,12 @@ from service.decode.media import declared_type
 from service.decode.text import TextDecoder
 from service.decode.video import VideoDecoder
 from service.errors import InvalidInput, UnknownOption, UnsupportedMedia
+from service.job import Job, Outcome, Payload
 from service.maps import AttentionMap
 from service.sessions import Program, Rows, SessionPool
 
 Array = NDArray[Any]
 OUTPUT = "logits"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Payload:
-    """One raw input of a request: a text, or the bytes of a picture or clip with their declared type.
-
-    `pair` is the second text of a model that takes two.
-    """
-
-    data: str | bytes
-    pair: str | None = None
-    content_type: str | None = None
-    field: str = "body"
-
-    @property
-    def nbytes(self) -> int:
-        data = len(self.data) if isinstance(self.data, bytes) else 4 * len(self.data)
-        return data + 4 * len(self.pair or "")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A decoded input and the maps that are wanted of it."""
-
-    item: Item
-    maps: frozenset[str]
-
-    @property
-    def cost(self) -> int:
-        return self.item.cost
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a run found for one input: logits [K], maps by name, and the seconds its batch's maps took."""
-
-    logits: Array
-    maps: dict[str, AttentionMap]
-    maps_seconds: float
 
 
 class Predictor:

@@ -29,10 +29,31 @@ class Settings(BaseSettings):
     gpu_memory_mib: int = Field(0, ge=0, description="Limit of the GPU memory arena in MiB; 0 is no limit.")
     batch_tokens: int = Field(512, ge=1, description="Padded tokens in one batch of texts.")
     batch_pixels: int = Field(602_112, ge=1, description="Pixels in one batch of pictures or clips.")
-    queue_entries: int = Field(256, ge=1, description="Inputs that may wait; beyond it the answer is 503.")
-    decode_threads: int = Field(2, ge=1, le=64, description="Threads that decode input and draw maps.")
+    batch_tap_bytes: int = Field(
+        256 * MIB, ge=1, description="Queries, keys and gates that one batch keeps for the maps asked of it."
+    )
+    max_requests: int = Field(
+        256,
+        ge=1,
+        description="Requests under way; one model's may be at most as many as there is still room.",
+    )
+    max_request_bytes: int = Field(
+        256 * MIB, ge=1, description="Bodies of the requests under way, shared in the same way."
+    )
+    queue_batches: int = Field(
+        32, ge=1, description="Full batches of decoded input that may wait for each model."
+    )
+    timeout_seconds: float = Field(
+        60, gt=0, description="Longest time until an answer; a request may ask for less with `timeout`."
+    )
+    decode_threads: int = Field(
+        2, ge=1, le=64, description="Threads that decode, for each of texts, pictures and clips, and draw."
+    )
     max_body_bytes: int = Field(32 * MIB, ge=1, description="Largest request body.")
     grace_seconds: int = Field(30, ge=0, description="How long accepted requests are answered after SIGTERM.")
+    reload_seconds: float = Field(
+        0, ge=0, description="How often the model repository is looked through for changes; 0 is never."
+    )
     max_items: int = Field(32, ge=1, description="Most inputs in one request.")
     max_characters: int = Field(100_000, ge=1, description="Longest text.")
     max_pixels: int = Field(50_000_000, ge=1, description="Largest picture or clip frame, width x height.")

@@ -13,8 +13,9 @@ from ulid import ULID
 
 from service.decode.view import View
 from service.errors import Expired, NotFound
+from service.job import Payload
 from service.maps import AttentionMap
-from service.predictor import Payload, Predictor
+from service.predictor import Predictor
 
 RECORD_BYTES = 1024  # what a record costs beside its payloads, maps and answer
 

@@ -16,7 +16,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import InvalidInput, TooLarge, UnknownOption
-from service.predictor import Payload
+from service.job import Payload
 from service.schemas import PredictOptions
 
 Options = TypeVar("Options", bound=BaseModel)

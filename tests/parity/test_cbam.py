@@ -25,7 +25,8 @@ from torchvision import transforms
 from models.cbam import CBAMResNet
 from models.checkpoints.checkpoint import Choices
 from models.checkpoints.read import read
-from service.predictor import Job, Payload, Predictor
+from service.job import Job, Payload
+from service.predictor import Predictor
 
 NAMES = ["ant", "bee", "cat", "dog", "elk"]
 MAPS = frozenset({"spatial", "channel", "cam"})

@@ -36,7 +36,8 @@ from models.checkpoints.config import Config
 from models.checkpoints.tokens import text_input
 from service.bundle import TextInput
 from service.decode.text import TextDecoder
-from service.predictor import Job, Outcome, Payload, Predictor
+from service.job import Job, Outcome, Payload
+from service.predictor import Predictor
 
 Array = NDArray[Any]
 LOGITS, ROWS = 1e-4, 1e-5  # how far from transformers

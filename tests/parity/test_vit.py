@@ -22,7 +22,8 @@ from transformers import (
     ViTImageProcessorPil,
 )
 
-from service.predictor import Job, Outcome, Payload, Predictor
+from service.job import Job, Outcome, Payload
+from service.predictor import Predictor
 
 Array = NDArray[Any]
 LOGITS, ROWS, ROLLOUT = 1e-4, 1e-5, 1e-6  # how far from transformers

@@ -20,7 +20,8 @@ from torch import Tensor
 from transformers import AutoTokenizer, VideoMAEImageProcessorPil, XCLIPConfig, XCLIPModel
 from yacs.config import CfgNode
 
-from service.predictor import Job, Outcome, Payload, Predictor
+from service.job import Job, Outcome, Payload
+from service.predictor import Predictor
 
 NAMES = ("jump", "catching the ball", "a", "playing the trombone", "the cat's nap")
 FRAMES = 8

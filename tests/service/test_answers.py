@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from service.predictor import Job, Payload, Predictor
+from service.job import Job, Payload
+from service.predictor import Predictor
 
 TEXT = "fn main() { println!(); }"
 LABELS = ["left", "right", "up", "down"]

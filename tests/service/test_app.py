@@ -123,7 +123,7 @@ def test_a_full_queue_says_when_to_come_again(client: TestClient, monkeypatch: p
 
 
 def test_a_request_of_more_items_than_the_queue_holds_is_refused_whole(text_repository: Path) -> None:
-    settings = Settings(models=text_repository, device="cpu", slots=1, queue_entries=2)
+    settings = Settings(models=text_repository, device="cpu", slots=1, max_requests=2)
     with TestClient(create_app(settings)) as client:
         response = client.post(PREDICT, json={"text": ["a", "b", "c"]})
         assert (response.status_code, response.json()["limit"]) == (503, 2)

@@ -10,7 +10,8 @@ import pytest
 
 from service.bundle import BundleError
 from service.dataset import DatasetError, read_inputs
-from service.predictor import Payload, Predictor
+from service.job import Payload
+from service.predictor import Predictor
 
 
 @pytest.fixture

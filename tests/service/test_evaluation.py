@@ -18,7 +18,8 @@ from onnx import numpy_helper
 from service.bundle import Agreement, BundleError, digest, read
 from service.dataset import read_inputs
 from service.evaluation import Found, Tally, compare, correlation, relative_error, same_labels
-from service.predictor import Job, Payload, Predictor
+from service.job import Job, Payload
+from service.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ["fn main() {}", "a", "def f(x):\n    return x", "x" * 60]

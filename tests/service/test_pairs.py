@@ -11,7 +11,7 @@ import torch
 from fastapi.testclient import TestClient
 
 from models.checkpoints.checkpoint import Checkpoint
-from service.predictor import Payload
+from service.job import Payload
 
 URL = "/v1/models/tiny-pairs/predict"
 FIRST, SECOND = "é = 1", "x <b>"

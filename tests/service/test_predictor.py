@@ -21,7 +21,8 @@ from service.bundle import BundleError, Manifest
 from service.decode.item import Item, TextItem
 from service.decode.limits import Limits
 from service.errors import InvalidInput, UnknownOption, UnsupportedMedia
-from service.predictor import Job, Outcome, Payload, Predictor
+from service.job import Job, Outcome, Payload
+from service.predictor import Predictor
 from service.scheduler import Done, Scheduler
 from service.sessions import Program, SessionPool
 

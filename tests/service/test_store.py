@@ -11,8 +11,9 @@ from ulid import ULID
 
 from service.bundle import MapSpec
 from service.errors import Expired, NotFound
+from service.job import Payload
 from service.maps import AttentionMap
-from service.predictor import Payload, Predictor
+from service.predictor import Predictor
 from service.store import RECORD_BYTES, Record, Store, StoredItem
 
 SPEC = MapSpec(

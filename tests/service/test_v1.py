@@ -11,7 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from service.predictor import Job, Payload, Predictor
+from service.job import Job, Payload
+from service.predictor import Predictor
 from service.schemas import Answer
 
 FAMILIES = ["text", "image", "video"]
