@@ -15,7 +15,7 @@ FRESH := $(VENV)/fresh
 MODELS := code-language digit-in-clutter digit-motion
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-slow test-gpu lint format image-test demo bundles agreement pictures constraints clean
+.PHONY: help serve test test-slow test-gpu load lint format image-test demo bundles agreement pictures constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test-slow: $(DEV)/.installed ## Run the tests at real model sizes
 
 test-gpu: $(GPU)/.installed ## Run the end-to-end tests on the first CUDA device
 	REGARD_DEVICE=cuda:0 $(GPU)/bin/python -m pytest tests/end_to_end $(ARGS)
+
+load: $(DEV)/.installed ## Measure and try a server under load, in about a quarter of an hour
+	$(DEV)/bin/python -m pytest -m load tests/load $(ARGS)
 
 lint: $(DEV)/.installed ## Check style, types and import rules
 	$(DEV)/bin/ruff check

@@ -1,10 +1,9 @@
-"""The command `regard`: serve, predict, and what other packages add through `regard.commands`."""
+"""The command `regard`: its own subcommands, and those that other packages add through `regard.commands`."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
@@ -12,18 +11,23 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
-import uvicorn
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
 
+from service import logs
 from service.app import create_app
 from service.bundle import BundleError, first_fault
 from service.dataset import DatasetError, read_inputs
 from service.errors import Problem
 from service.evaluation import Tools, compare, table
+from service.keys import make_key
+from service.server import Server
 from service.sessions import ProviderError
-from service.settings import Settings
+from service.settings import Settings, origins
 
 app = typer.Typer(
     help="Regard: predictions with the attention maps behind them.",
@@ -35,29 +39,72 @@ app = typer.Typer(
 Value = TypeVar("Value")
 ModelsOption = Annotated[Path | None, typer.Option(help="Model repository; the built-in models if left out.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda:N.")]
+HostOption = Annotated[str | None, typer.Option(help="Address to listen on.")]
+PortOption = Annotated[int | None, typer.Option(help="Port to listen on.")]
+ScopesOption = Annotated[
+    list[str] | None, typer.Option(help="What it may do, predict or admin; predict if left out.")
+]
+ConfigOption = Annotated[Path | None, typer.Option(help="Settings file (TOML).")]
 
 
 @app.command()
 def serve(
     models: ModelsOption = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    host: HostOption = None,
+    port: PortOption = None,
     device: DeviceOption = None,
+    config: ConfigOption = None,
 ) -> None:
-    """Serve a model repository over HTTP. Every REGARD_* setting holds; options win."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    settings = _settings(models=models, host=host, port=port, device=device)
+    """Serve a model repository over HTTP. Options win over REGARD_* variables, those over the file."""
+    settings = _settings(models=models, host=host, port=port, device=device, config=config)
+    logs.configure(settings.log_format, settings.log_level)
     try:
         served = create_app(settings)
     except (BundleError, ProviderError) as error:
         _refuse(str(error))
-    uvicorn.run(
-        served,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        timeout_graceful_shutdown=settings.grace_seconds,
-    )
+
+    def drain() -> None:
+        served.state.inference.draining = True
+
+    Server(served, settings, on_drain=drain).run()
+
+
+@app.command("config")
+def show_config(
+    models: ModelsOption = None,
+    host: HostOption = None,
+    port: PortOption = None,
+    device: DeviceOption = None,
+    config: ConfigOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Print the settings that `serve` would have with these options, and where each comes from."""
+    given = {"models": models, "host": host, "port": port, "device": device, "config": config}
+    values = _settings(**given).model_dump(mode="json")
+    sources = origins(_left_in(given))
+    rows = {name: {"value": value, "from": sources.get(name, "default")} for name, value in values.items()}
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    shown = Table("setting", "value", "from", box=None)
+    for name, row in rows.items():
+        shown.add_row(name, Text(_plain(row["value"])), row["from"])
+    Console().print(shown)
+
+
+@app.command()
+def key(
+    name: Annotated[str, typer.Argument(help="The client's name.")],
+    scope: ScopesOption = None,
+) -> None:
+    """Make an API key. It is printed this once; the settings hold its hash."""
+    try:
+        secret, made = make_key(name, scope or ["predict"])
+    except ValidationError as error:
+        raise typer.BadParameter(first_fault(error)) from None
+    typer.echo(f"{secret}\n\nFor the settings file:\n")
+    typer.echo(f'[[api_keys]]\nname = "{made.name}"\nsha256 = "{made.sha256.get_secret_value()}"')
+    typer.echo(f"scopes = {json.dumps(made.scopes)}")
 
 
 @app.command()
@@ -134,10 +181,24 @@ def _refuse(reason: str) -> NoReturn:
 
 
 def _settings(**given: Any) -> Settings:
+    """The settings with these options; ends with one line that names what is wrong, and where it stands."""
+    given = _left_in(given)
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        return Settings(**given)
     except ValidationError as error:
-        raise typer.BadParameter(first_fault(error)) from None
+        name = str(error.errors()[0]["loc"][0])
+        raise typer.BadParameter(f"{first_fault(error)} ({origins(given).get(name, 'default')})") from None
+    except SettingsError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _left_in(given: dict[str, Any]) -> dict[str, Any]:
+    """Options that were given."""
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def main() -> None:

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 from importlib.metadata import version
 
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.datastructures import MutableHeaders
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
-from service.errors import InvalidInput, Overloaded, Problem
 from service.inference import Inference
-from service.routes import ops, v1
+from service.keys import Keys
+from service.middleware import RequestLife, SecurityHeaders
+from service.origin import SameOrigin
+from service.predictions import Predictions
+from service.problems import add_handlers
+from service.routes import ops, v1, v2
 from service.routes.body import BodyLimit
 from service.settings import Settings
 
-logger = logging.getLogger(__name__)
+CORS_REQUEST = (
+    "authorization",
+    "content-type",
+    "inference-header-content-length",
+    "traceparent",
+    "x-request-id",
+)
+CORS_RESPONSE = (
+    *("inference-header-content-length", "retry-after", "traceparent", "x-request-id"),
+    *("x-total-time", "x-queue-time", "x-inference-time", "x-compute-tokens", "x-compute-pixels"),
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -35,6 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
         inference.start()
         yield
         await inference.close()
+        await asyncio.to_thread(inference.tracing.close)
 
     app = FastAPI(
         title="Regard",
@@ -43,76 +52,46 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.inference = inference
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(NoSniff)
-    app.include_router(ops.router)
-    app.include_router(v1.router)
-    app.add_exception_handler(Problem, _problem)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(ClientDisconnect, _left)
-    app.add_exception_handler(Exception, _unexpected)
+    app.state.predictions = Predictions(inference)
+    for router in (ops.router, v1.router, v2.router):
+        app.include_router(router)
+    add_handlers(app)
+    _add_middleware(app, inference)
+    _add_gauges(inference)
     return app
 
 
-class NoSniff:
-    """Middleware: browsers take an answer for what it is said to be, and guess nothing from its bytes."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def marked(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["x-content-type-options"] = "nosniff"
-            await send(message)
-
-        await self.app(scope, receive, marked)
-
-
-def problem_response(problem: Problem) -> JSONResponse:
-    """A problem as `application/problem+json`."""
-    headers = {"retry-after": str(problem.retry_after)} if isinstance(problem, Overloaded) else None
-    return JSONResponse(
-        problem.document(),
-        status_code=problem.status,
-        media_type="application/problem+json",
-        headers=headers,
+def _add_middleware(app: FastAPI, inference: Inference) -> None:
+    """From the innermost to the outermost: what one refuses has the headers of those around it."""
+    settings = inference.settings
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Keys, keys=settings.api_keys)
+    app.add_middleware(SameOrigin, trusted=settings.cors_origins)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=CORS_REQUEST,
+            expose_headers=CORS_RESPONSE,
+        )
+    app.add_middleware(
+        RequestLife,
+        metrics=inference.metrics,
+        tracing=inference.tracing,
+        draining=lambda: inference.draining,
     )
+    app.add_middleware(SecurityHeaders)
 
 
-async def _problem(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, Problem)
-    return problem_response(error)
-
-
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
-    """Path and query parameters that the framework itself refused."""
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    field = str(first["loc"][-1])
-    return problem_response(InvalidInput(f"{field}: {first['msg']}", field=field))
-
-
-async def _http(request: Request, error: Exception) -> JSONResponse:
-    """Unknown paths and methods."""
-    assert isinstance(error, HTTPException)
-    document = {
-        "type": "about:blank",
-        "title": HTTPStatus(error.status_code).phrase,
-        "status": error.status_code,
-        "detail": error.detail,
-    }
-    return JSONResponse(
-        document, error.status_code, headers=error.headers, media_type="application/problem+json"
-    )
-
-
-async def _left(request: Request, error: Exception) -> Response:
-    """A client that went away while it was sending: nobody reads this answer."""
-    return Response(status_code=HTTPStatus.BAD_REQUEST)
-
-
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    """A fault of ours: logged with its stack, answered without it."""
-    return problem_response(Problem("the server failed on this request; its log says why"))
+def _add_gauges(inference: Inference) -> None:
+    """What is read whenever the metrics are."""
+    scheduler, admission, store = inference.scheduler, inference.admission, inference.store
+    gauge = inference.metrics.gauge
+    gauge("queue_depth", "Inputs that wait for a slot.", lambda: scheduler.waiting)
+    gauge("slots_busy", "Slots of the device in which a batch runs.", lambda: scheduler.busy)
+    gauge("slots", "Slots of the device.", lambda: inference.settings.concurrent_runs)
+    gauge("requests_under_way", "Requests that were admitted.", lambda: admission.requests.total)
+    gauge("request_bytes_under_way", "Their bodies.", lambda: admission.bytes.total)
+    gauge("store_records", "Predictions that are kept for their maps.", lambda: store.records)
+    gauge("store_bytes", "Memory of those.", lambda: store.nbytes)

@@ -10,6 +10,7 @@ from service.errors import InvalidInput, NotFound
 from service.inference import Inference
 from service.job import Payload
 from service.maps import Selection
+from service.predictions import Predictions
 from service.predictor import Predictor
 from service.render import FORMATS, RenderOptions
 from service.schemas import PredictOptions
@@ -31,13 +32,16 @@ async def predict_file(
     inference.start()
     try:
         names = tuple(spec.name for spec in manifest.maps) if maps is not None else ()
-        key, answer = await inference.predict(manifest.name, [payload], PredictOptions(maps=names))
+        predictions = Predictions(inference)
+        answered = await predictions.predict(predictor, [payload], PredictOptions(maps=names))
         written = (
-            [] if maps is None else await _write(inference, key, predictor, maps, RenderOptions(size=size))
+            []
+            if maps is None
+            else await _write(predictions, answered.key, predictor, maps, RenderOptions(size=size))
         )
     finally:
         await inference.close()
-    return answer, written
+    return answered.body, written
 
 
 def read_payload(file: Path) -> Payload:
@@ -68,13 +72,13 @@ def _family(payload: Payload) -> Family:
 
 
 async def _write(
-    inference: Inference, key: str, predictor: Predictor, folder: Path, options: RenderOptions
+    predictions: Predictions, key: str, predictor: Predictor, folder: Path, options: RenderOptions
 ) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for spec in predictor.manifest.maps:
         for format in FORMATS[spec.kind]:
-            drawing = await inference.draw(key, 0, spec.name, format, Selection(), options)
+            drawing = await predictions.draw(key, 0, spec.name, format, Selection(), options)
             path = folder / f"{spec.name}.{format}"
             path.write_bytes(drawing.body)
             written.append(path)

@@ -6,6 +6,7 @@ Problem
 +- Unauthorized          401  no key, or one that is not known
 +- Forbidden             403  a key that may not do this
 +- NotFound              404  no such model, prediction or map
++- TooSlow               408  a body that did not arrive in time
 +- Expired               410  a prediction that is no longer kept
 +- TooLarge              413  a body, picture or clip beyond a limit
 +- UnsupportedMedia      415  bytes that are not what they are said to be, or nothing we read
@@ -69,6 +70,10 @@ class Forbidden(Problem):
 
 class NotFound(Problem):
     status = HTTPStatus.NOT_FOUND
+
+
+class TooSlow(Problem):
+    status = HTTPStatus.REQUEST_TIMEOUT
 
 
 class Expired(Problem):

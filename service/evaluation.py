@@ -14,7 +14,7 @@ from rich.table import Table
 
 from service import bundle
 from service.bundle import MODEL, TOKENIZER, Agreement, BundleError, Manifest, MapSpec
-from service.predictor import OUTPUT
+from service.graphs import OUTPUT
 from service.sessions import ProviderError, Rows, SessionPool
 
 Array = NDArray[Any]

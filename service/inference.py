@@ -1,30 +1,69 @@
-"""The one way through the house: decode, schedule, run, keep, answer; the same for HTTP and command line."""
+"""The one way through the house: admit, decode, schedule, run; the same for every protocol."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from service.answers import prediction, predictions_url, write_drawing, write_numbers
-from service.bundle import Manifest, MapSpec
+from service.admission import Admission
+from service.catalog import Entry
+from service.decode.budget import Budget
 from service.decode.item import Item
-from service.errors import NotFound
-from service.job import Job, Payload
-from service.maps import Selection
+from service.decode.tensors import TensorRow
+from service.errors import DeadlineExceeded, Overloaded
+from service.job import Outcome, Payload
+from service.metrics import Metrics
 from service.predictor import Predictor
+from service.readiness import Readiness
 from service.registry import Registry
-from service.render import NUMBERS, Drawing, RenderOptions
-from service.scheduler import Done, Scheduler
-from service.schemas import Answer, PredictOptions, Timing
-from service.sessions import SessionPool
+from service.repository import Place
+from service.scheduler import Run, Scheduler
+from service.sessions import OutOfMemory, SessionPool
 from service.settings import Settings
-from service.store import Record, Store, StoredItem
+from service.store import Store
+from service.tracing import Tracing
+from service.v2.statistics import Statistics
+from service.waiting import Done
 
 Value = TypeVar("Value")
+POOLS = ("text", "image", "video", "drawing")  # none of them waits for the threads of another
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inferred:
+    """What a request's inputs gave, one of each for every input; seconds are those of the slowest."""
+
+    items: Sequence[Item]
+    done: Sequence[Done]
+    decode_seconds: float
+
+    @cached_property
+    def outcomes(self) -> list[Outcome]:
+        return [one.result for one in self.done]
+
+    @property
+    def queue_seconds(self) -> float:
+        return max(one.queue_seconds for one in self.done)
+
+    @property
+    def run_seconds(self) -> float:
+        return max(one.run_seconds for one in self.done)
+
+    @property
+    def maps_seconds(self) -> float:
+        return max(outcome.maps_seconds for outcome in self.outcomes)
+
+    @property
+    def cost(self) -> int:
+        """Tokens or pixels, without padding."""
+        return sum(item.cost for item in self.items)
 
 
 class Inference:
@@ -32,29 +71,162 @@ class Inference:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.registry = Registry(self._open)
-        self.scheduler = Scheduler(slots=settings.concurrent_runs, queue_entries=settings.max_requests)
+        self.metrics = Metrics()
+        self.tracing = Tracing.to(settings.otlp_endpoint)
+        self.statistics = Statistics()
+        self.registry = Registry(settings.models, self._open, observe=self._changed)
+        self.scheduler = Scheduler(
+            slots=settings.concurrent_runs, queue_batches=settings.queue_batches, observe=self._ran
+        )
+        self.readiness = Readiness(scheduler=self.scheduler, registry=self.registry)
+        self.admission = Admission(requests=settings.max_requests, nbytes=settings.max_request_bytes)
+        self._decoding = Budget(settings.limits())
         self.store = Store(max_bytes=settings.store_bytes, seconds=settings.store_seconds)
-        self._threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self._threads = {
+            name: ThreadPoolExecutor(settings.decode_threads, thread_name_prefix=name) for name in POOLS
+        }
+        self.draining = False  # from the first signal on: still serving, but not ready
         self._pool: SessionPool | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     def load(self) -> None:
         """Open the device and every model of the repository; raises ProviderError and BundleError."""
         settings = self.settings
         self._pool = SessionPool(device=settings.device, gpu_memory_mib=settings.gpu_memory_mib)
-        self.registry.load(settings.models)
+        self.registry.open()
 
     def start(self) -> None:
+        """Begin to take requests and, where it is asked for, to look for new models."""
         self.scheduler.start()
+        if seconds := self.settings.reload_seconds:
+            self._watching = asyncio.create_task(self.registry.watch(seconds))
 
     async def close(self) -> None:
         """Answer what was accepted, then stop."""
+        if self._watching is not None:
+            self._watching.cancel()
+        await self.registry.close()
         await self.scheduler.close()
-        self._threads.shutdown()
+        for threads in self._threads.values():
+            threads.shutdown()
 
-    @property
-    def ready(self) -> bool:
-        return self.registry.ready and self.scheduler.alive
+    @contextmanager
+    def admit(self, name: str, version: str | None = None, *, nbytes: int = 0) -> Iterator[Predictor]:
+        """The model of a request whose body has so many bytes, which is under way while the block lasts.
+
+        The model stays loaded until then, whatever becomes of it in the repository. Raises NotFound and
+        Overloaded.
+        """
+        with self.registry.lease(name, version) as predictor, self.under_way(predictor, nbytes=nbytes):
+            yield predictor
+
+    @contextmanager
+    def under_way(self, predictor: Predictor, *, nbytes: int = 0) -> Iterator[None]:
+        """Count a request of a model as long as the block lasts, and whatever it raises as a failure.
+
+        Raises Overloaded.
+        """
+        name, version = predictor.manifest.name, predictor.manifest.version
+        started = time.perf_counter()
+        try:
+            with self.admission.enter(name, nbytes, lambda: self.scheduler.backlog(predictor)):
+                yield
+        except BaseException as error:
+            self.metrics.failure(name, version, type(error).__name__)
+            self.statistics.of(name, version).failure(total_seconds=time.perf_counter() - started)
+            raise
+
+    async def infer(
+        self,
+        predictor: Predictor,
+        payloads: Sequence[Payload | TensorRow],
+        *,
+        maps: frozenset[str] = frozenset(),
+        timeout: float | None = None,
+    ) -> Inferred:
+        """Decode and run a request's inputs; raises a Problem.
+
+        `timeout` is in seconds, at most the server's own.
+        """
+        started, started_ns = time.perf_counter(), time.time_ns()
+        async with self.within(timeout):
+            items = await self._decode(predictor, payloads)
+            decoded = time.perf_counter()
+            jobs = [predictor.job(item, maps) for item in items]
+            done = await self.scheduler.submit(predictor, jobs)
+        found = Inferred(items=items, done=done, decode_seconds=decoded - started)
+        self._trace(predictor, found, started_ns)
+        name, version = predictor.manifest.name, predictor.manifest.version
+        self.metrics.prediction(
+            name,
+            version,
+            inputs=len(items),
+            queue=found.queue_seconds,
+            decode=found.decode_seconds,
+            run=found.run_seconds,
+            maps=found.maps_seconds,
+        )
+        self.statistics.of(name, version).success(
+            len(items),
+            total_seconds=time.perf_counter() - started,
+            decode_seconds=found.decode_seconds,
+            queue_seconds=found.queue_seconds,
+            run_seconds=found.run_seconds,
+            maps_seconds=found.maps_seconds,
+        )
+        return found
+
+    def _trace(self, predictor: Predictor, found: Inferred, started_ns: int) -> None:
+        """One span for each stage of a request, one after the other; that of the maps ends with the run."""
+        if not self.tracing.enabled:
+            return
+        decoded = started_ns + int(1e9 * found.decode_seconds)
+        queued = decoded + int(1e9 * found.queue_seconds)
+        ended = queued + int(1e9 * found.run_seconds)
+        attributes: dict[str, str | int] = {
+            "regard.model": predictor.manifest.name,
+            "regard.version": predictor.manifest.version,
+            "regard.inputs": len(found.items),
+        }
+        for name, start, end in (
+            ("decode", started_ns, decoded),
+            ("queue", decoded, queued),
+            ("run", queued, ended),
+            ("maps", ended - int(1e9 * found.maps_seconds), ended),
+        ):
+            self.tracing.span(name, start, end, attributes)
+
+    @asynccontextmanager
+    async def within(self, timeout: float | None = None) -> AsyncIterator[None]:
+        """A block that ends within so many seconds, at most the server's own number.
+
+        Raises DeadlineExceeded; what had not begun to run until then never does. Memory that does not
+        suffice is Overloaded.
+        """
+        own = self.settings.timeout_seconds
+        seconds = own if timeout is None else min(timeout, own)
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"no answer within {seconds:g} seconds", field="timeout", limit=seconds
+            ) from error
+        except OutOfMemory as error:
+            raise Overloaded("memory does not suffice for this input at present", field="memory") from error
+
+    async def in_thread(self, pool: str, function: Callable[..., Value], *args: Any) -> Value:
+        """Run something slow in one of the threads for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads[pool], function, *args)
+
+    async def _decode(self, predictor: Predictor, payloads: Sequence[Payload | TensorRow]) -> Sequence[Item]:
+        only = payloads[0] if len(payloads) == 1 else None
+        if isinstance(only, Payload) and only.is_short:
+            return [predictor.decode(only)]
+        family = predictor.manifest.family
+        return await asyncio.gather(
+            *(self.in_thread(family, _without_original, predictor, payload) for payload in payloads)
+        )
 
     def _open(self, folder: Path) -> Predictor:
         assert self._pool is not None
@@ -64,130 +236,35 @@ class Inference:
             self.settings.limits(),
             batch_tokens=self.settings.batch_tokens,
             batch_pixels=self.settings.batch_pixels,
+            batch_tap_bytes=self.settings.batch_tap_bytes,
+            budget=self._decoding,
         )
 
-    async def predict(
-        self, name: str, payloads: Sequence[Payload], options: PredictOptions
-    ) -> tuple[str, bytes]:
-        """Predictions and maps of several inputs: the id under which they are kept, and the answer as JSON.
+    def _changed(self, place: Place, entry: Entry | None) -> None:
+        """Count for a version from the time it is ready until its last request is answered."""
+        if entry is None or entry.predictor is None:
+            self.metrics.forget(place.name, place.version)
+        elif entry.served is not None:
+            self.metrics.loaded(place.name, place.version, entry.load_seconds or 0)
 
-        Raises a Problem.
-        """
-        started = time.perf_counter()
-        predictor = self.registry.get(name)
-        maps = predictor.check_maps(options.maps)
-        target = None if options.target is None else predictor.target(options.target)
-        selection = Selection(layers=options.layers, heads=options.heads, target=target)
-        for spec in predictor.manifest.maps:
-            if spec.name in maps:
-                selection.check(spec)
-        items = await asyncio.gather(*(self._work(_decode, predictor, payload) for payload in payloads))
-        decoded = time.perf_counter()
-        done = await self.scheduler.submit(predictor, [Job(item=item, maps=maps) for item in items])
-        seconds = (started, decoded)
-        return await self._work(self._answer, predictor, payloads, items, done, options, selection, seconds)
-
-    def _answer(
-        self,
-        predictor: Predictor,
-        payloads: Sequence[Payload],
-        items: Sequence[Item],
-        done: Sequence[Done],
-        options: PredictOptions,
-        selection: Selection,
-        seconds: tuple[float, float],
-    ) -> tuple[str, bytes]:
-        """Say what was found and keep it. An answer that is larger than the store has no links."""
-        key, outcomes = Store.new_id(), [one.result for one in done]
-        answer = Answer(
-            id=key,
-            model=predictor.manifest.name,
-            version=predictor.manifest.version,
-            predictions=[
-                prediction(
-                    predictor, item, outcome, options, selection, url=f"{predictions_url(key)}/{index}"
-                )
-                for index, (item, outcome) in enumerate(zip(items, outcomes, strict=True))
-            ],
-            timing=Timing(
-                total_ms=_milliseconds(time.perf_counter() - seconds[0]),
-                decode_ms=_milliseconds(seconds[1] - seconds[0]),
-                queue_ms=_milliseconds(max(one.queue_seconds for one in done)),
-                run_ms=_milliseconds(max(one.run_seconds for one in done)),
-                maps_ms=_milliseconds(max(outcome.maps_seconds for outcome in outcomes)),
-            ),
+    def _ran(self, run: Run) -> None:
+        """Count a batch; what readiness runs is nobody's request."""
+        if not isinstance(run.runner, Predictor):
+            return
+        name, version = run.runner.manifest.name, run.runner.manifest.version
+        self.metrics.batch(
+            name,
+            version,
+            size=len(run.results),
+            cost=run.cost,
+            padding_share=run.padding_share,
+            seconds=run.seconds,
         )
-        stored = tuple(
-            StoredItem(
-                payload=payload,
-                view=item.view,
-                predicted=int(outcome.logits.argmax()),
-                maps=outcome.maps,
-            )
-            for payload, item, outcome in zip(payloads, items, outcomes, strict=True)
-        )
-        sent = answer.model_dump_json(exclude_none=True).encode()
-        if not self.store.put(key, Record(predictor=predictor, items=stored, answer=sent)):
-            for one in answer.predictions:
-                for found in one.maps:
-                    found.links = {}
-            sent = answer.model_dump_json(exclude_none=True).encode()
-        return key, sent
-
-    async def draw(
-        self,
-        key: str,
-        index: int,
-        name: str,
-        format: str,
-        selection: Selection,
-        drawing: RenderOptions,
-    ) -> Drawing:
-        """One map of a kept input as a file; raises a Problem.
-
-        A map that no request asked for yet is made by running the input again, through the scheduler.
-        """
-        record = self.store.get(key)
-        stored, predictor = record.item(index), record.predictor
-        spec = predictor.manifest.map(name)
-        if spec is None:
-            have = ", ".join(spec.name for spec in predictor.manifest.maps)
-            raise NotFound(f"the model has no map {name!r}; it has {have}", field="map")
-        pictured = format not in NUMBERS
-        beside = frame_map(predictor.manifest) if pictured and spec.kind == "frame_grid" else None
-        missing = {one.name for one in (spec, beside) if one is not None} - set(stored.maps)
-        item = await self._work(predictor.decode, stored.payload) if missing or pictured else None
-        if missing:
-            assert item is not None
-            job = Job(item=item.without_original(), maps=frozenset(missing))
-            (done,) = await self.scheduler.submit(predictor, [job])
-            self.store.add_maps(key, index, done.result.maps)
-            stored = stored.with_maps(done.result.maps)
-        selected = stored.maps[name].select(selection, predicted=stored.predicted)
-        if item is None or not pictured:
-            return await self._work(write_numbers, selected, stored.view, predictor.manifest.labels, format)
-        importance = None
-        if beside is not None:
-            shown = stored.maps[beside.name].select(Selection(), predicted=stored.predicted)
-            importance = shown.values
-        return await self._work(
-            write_drawing, selected, item, predictor.manifest.labels, format, drawing, importance
+        self.statistics.of(name, version).batch(
+            len(run.results), run_seconds=run.seconds, maps_seconds=run.results[0].maps_seconds
         )
 
-    async def _work(self, function: Callable[..., Value], *args: Any) -> Value:
-        """Run something slow in a decoding thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
-
-def _decode(predictor: Predictor, payload: Payload) -> Item:
+def _without_original(predictor: Predictor, payload: Payload | TensorRow) -> Item:
     """An input for a run: of a picture or clip, what is drawn on is decoded again when it is drawn on."""
     return predictor.decode(payload).without_original()
-
-
-def frame_map(manifest: Manifest) -> MapSpec | None:
-    """The map that says what each frame of a clip weighs, if the model has one."""
-    return next((spec for spec in manifest.maps if spec.kind == "frames"), None)
-
-
-def _milliseconds(seconds: float) -> float:
-    return round(1000 * seconds, 3)

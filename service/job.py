@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from service.decode.item import Item
 from service.maps import AttentionMap
 
 Array = NDArray[Any]
+SHORT = 500  # characters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +32,22 @@ class Payload:
         data = len(self.data) if isinstance(self.data, bytes) else 4 * len(self.data)
         return data + 4 * len(self.pair or "")
 
+    @property
+    def is_short(self) -> bool:
+        """Whether decoding it takes no longer than handing it to another thread would."""
+        return isinstance(self.data, str) and len(self.data) + len(self.pair or "") <= SHORT
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A decoded input and the maps that are wanted of it."""
+    """A decoded input and the maps that are wanted of it.
+
+    `taps` are the bytes that each tap which those maps are made of takes for this input.
+    """
 
     item: Item
-    maps: frozenset[str]
+    maps: frozenset[str] = frozenset()
+    taps: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def cost(self) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import bundle
+from service.batch import BatchLimits
+from service.buckets import buckets, lengths
 from service.bundle import (
     MODEL,
     TOKENIZER,
@@ -21,55 +25,77 @@ from service.bundle import (
     TextInput,
     VideoInput,
 )
+from service.decode.budget import Budget
 from service.decode.image import ImageDecoder
 from service.decode.item import Item
 from service.decode.limits import Limits
 from service.decode.media import declared_type
+from service.decode.tensors import TensorRow, read_tensors
 from service.decode.text import TextDecoder
 from service.decode.video import VideoDecoder
 from service.errors import InvalidInput, UnknownOption, UnsupportedMedia
+from service.graphs import Graphs
 from service.job import Job, Outcome, Payload
-from service.maps import AttentionMap
-from service.sessions import Program, Rows, SessionPool
+from service.sessions import SessionPool, memory_errors, release_memory
 
 Array = NDArray[Any]
-OUTPUT = "logits"
+
+logger = logging.getLogger(__name__)
+
+
+class Unloaded(RuntimeError):
+    """A model that was closed is asked to run."""
 
 
 class Predictor:
-    """A loaded bundle. `decode` and `run` block and may be called from several threads at once."""
+    """A loaded bundle. `decode` and `run` block and may be called from several threads at once.
+
+    `close` drops its graphs; what a kept prediction is drawn with stays as long as the prediction does.
+    """
 
     def __init__(
         self,
         *,
         manifest: Manifest,
         decoder: TextDecoder | ImageDecoder | VideoDecoder,
-        model: Program,
-        programs: dict[str, Program],
-        batch_cost: int,
+        graphs: Graphs,
+        limits: BatchLimits,
     ) -> None:
         self.manifest = manifest
-        self.batch_cost = batch_cost
+        self.limits = limits
         self._decoder = decoder
-        self._model = model
-        self._programs = programs
-        self._padding = {"input_ids": getattr(manifest.preprocessing, "pad_id", 0)}
+        self._graphs: Graphs | None = graphs
 
     def __repr__(self) -> str:
         return f"<Predictor {self.manifest.name}/{self.manifest.version}>"
 
     @classmethod
     def load(
-        cls, folder: Path, pool: SessionPool, limits: Limits, *, batch_tokens: int, batch_pixels: int
+        cls,
+        folder: Path,
+        pool: SessionPool,
+        limits: Limits,
+        *,
+        batch_tokens: int,
+        batch_pixels: int,
+        batch_tap_bytes: int,
+        budget: Budget | None = None,
     ) -> Predictor:
         """Read a bundle and open its graphs; raises BundleError, or what the runtime raises."""
         manifest = bundle.read(folder)
         return cls(
             manifest=manifest,
-            decoder=open_decoder(manifest, folder, limits),
-            model=pool.open(folder / MODEL),
-            programs={spec.name: pool.open(folder / MapSpec.path(spec.name)) for spec in manifest.maps},
-            batch_cost=_batch_cost(manifest, batch_tokens, batch_pixels),
+            decoder=open_decoder(manifest, folder, limits, budget),
+            graphs=Graphs(
+                manifest=manifest,
+                model=pool.open(folder / MODEL),
+                programs={spec.name: pool.open(folder / MapSpec.path(spec.name)) for spec in manifest.maps},
+            ),
+            limits=BatchLimits(
+                cost=batch_tokens if manifest.family == "text" else batch_pixels,
+                tap_bytes=batch_tap_bytes,
+                jobs=manifest.max_batch,
+            ),
         )
 
     def check_maps(self, names: Sequence[str]) -> frozenset[str]:
@@ -103,8 +129,10 @@ class Predictor:
         label = self.manifest.labels[index]
         return label if self.target(label) == index else str(index)
 
-    def decode(self, payload: Payload) -> Item:
-        """Raw input to an item; raises a Problem that names the field and the limit."""
+    def decode(self, payload: Payload | TensorRow) -> Item:
+        """Raw input, or a row of the model's own tensors, to an item; raises a Problem."""
+        if isinstance(payload, TensorRow):
+            return read_tensors(payload, self.manifest.preprocessing, self._decoder)
         decoder, data = self._decoder, payload.data
         if isinstance(decoder, TextDecoder):
             return decoder.decode(_text(payload, self.manifest.name), payload.pair)
@@ -114,9 +142,40 @@ class Predictor:
             raise InvalidInput(f"model {self.manifest.name} takes {family}, not text", field=field)
         return decoder.decode(data, content_type=payload.content_type)
 
+    @property
+    def closed(self) -> bool:
+        return self._graphs is None
+
+    def close(self) -> None:
+        """Drop the graphs and give their memory back; nothing may be running."""
+        self._graphs = None
+        release_memory()
+
+    @cached_property
+    def smallest(self) -> Job:
+        """The input that costs least, with every map: it runs through every graph there is."""
+        maps = frozenset(spec.name for spec in self.manifest.maps)
+        return self.job(self._decoder.blank().without_original(), maps)
+
     def warm_up(self) -> None:
-        """Run the model and every map once; raises BundleError where the manifest says otherwise."""
-        (outcome,) = self.run([Job(item=self._decoder.blank(), maps=frozenset(self._programs))])
+        """Run every shape bucket with every map: memory has grown before the first request, or does not do.
+
+        Raises OutOfMemory, and BundleError where the manifest says otherwise than the graphs.
+        """
+        started = time.perf_counter()
+        jobs = [self.smallest]
+        decoder, spec = self._decoder, self.manifest.preprocessing
+        if isinstance(decoder, TextDecoder) and isinstance(spec, TextInput):
+            items = [decoder.blank(tokens) for tokens in lengths(spec.max_tokens)]
+            jobs = [self.job(item, self.smallest.maps) for item in items]
+        shapes = buckets(jobs, self.limits)
+        for batch in shapes:
+            self._check(self.run(batch)[0])
+        seconds = time.perf_counter() - started
+        logger.info("%r is warm: %d shapes in %.1f s", self, len(shapes), seconds)
+
+    def _check(self, outcome: Outcome) -> None:
+        """Raise BundleError where what a run gave is not what the manifest says."""
         labels = len(self.manifest.labels)
         if outcome.logits.shape != (labels,):
             raise BundleError(f"the graph gives {outcome.logits.size} logits for {labels} labels")
@@ -129,70 +188,19 @@ class Predictor:
                 ):
                     raise BundleError(f"map {name} has the shape {layer.shape} for axes {found.spec.axes}")
 
+    def job(self, item: Item, maps: frozenset[str] = frozenset()) -> Job:
+        """A job of this model: an input and the maps wanted of it."""
+        taps = {tap for spec in self.manifest.maps if spec.name in maps for tap in spec.inputs}
+        sizes = {tap.name: tap.nbytes(token=item.cost) for tap in self.manifest.taps if tap.name in taps}
+        return Job(item=item, maps=maps, taps=sizes)
+
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Run a batch; a map's program gets the smallest stretch of rows that holds all who ask for it."""
-        order = sorted(range(len(jobs)), key=lambda index: sorted(jobs[index].maps))
-        batch = [jobs[index] for index in order]
-        feeds = self._stack([job.item for job in batch])
-        ranges = {name: _range(batch, name) for name in set().union(*(job.maps for job in batch))}
-        taps = {tap for name in ranges for tap in self._programs[name].inputs} - set(feeds)
-        found = self._model.run(feeds, [OUTPUT, *sorted(taps)])
-        started = time.perf_counter()
-        maps = {name: self._map(name, rows, feeds, found) for name, rows in ranges.items()}
-        seconds = time.perf_counter() - started
-        logits = found[OUTPUT].numpy()
-        outcomes = [
-            Outcome(
-                logits=logits[row],
-                maps={
-                    name: self._own(name, maps[name], row - ranges[name].start, job)
-                    for name in sorted(job.maps)
-                },
-                maps_seconds=seconds,
-            )
-            for row, job in enumerate(batch)
-        ]
-        return [outcome for _, outcome in sorted(zip(order, outcomes, strict=True), key=lambda pair: pair[0])]
-
-    def _stack(self, items: Sequence[Item]) -> dict[str, Array]:
-        """Tensors [B, ...] of items, right-padded along the first axis where their lengths differ."""
-        feeds: dict[str, Array] = {}
-        for name in items[0].tensors:
-            rows = [item.tensors[name] for item in items]
-            longest = max(len(row) for row in rows)
-            shape = (len(rows), longest, *rows[0].shape[1:])
-            feeds[name] = np.full(shape, self._padding.get(name, 0), dtype=rows[0].dtype)
-            for index, row in enumerate(rows):
-                feeds[name][index, : len(row)] = row
-        if self.manifest.family == "text":
-            feeds["lengths"] = np.array([item.cost for item in items], dtype=np.int64)
-        return feeds
-
-    def _map(self, name: str, rows: range, feeds: dict[str, Array], found: dict[str, Any]) -> list[Array]:
-        program = self._programs[name]
-        tensors: dict[str, Array | Rows] = {
-            tap: feeds[tap][rows.start : rows.stop]
-            if tap in feeds
-            else found[tap].rows(rows.start, rows.stop)
-            for tap in program.inputs
-        }
-        spec = self._spec(name)
-        results = program.run(tensors, spec.outputs)
-        return [results[output].numpy() for output in spec.outputs]
-
-    def _own(self, name: str, layers: Sequence[Array], row: int, job: Job) -> AttentionMap:
-        """One job's rows of a batch's map, without the padding and in memory of their own."""
-        spec = self._spec(name)
-        keep = tuple(
-            slice(job.cost if axis in ("token", "query_token", "key_token") else None) for axis in spec.axes
-        )
-        own = tuple(np.array(layer[row][keep], dtype=np.float32) for layer in layers)
-        return AttentionMap(spec=spec, layers=own)
-
-    def _spec(self, name: str) -> MapSpec:
-        spec = self.manifest.map(name)
-        assert spec is not None
-        return spec
+        """What a batch gives, in order; raises OutOfMemory, and Unloaded after `close`."""
+        graphs = self._graphs
+        if graphs is None:
+            raise Unloaded(f"{self.manifest.name}/{self.manifest.version} was unloaded")
+        with memory_errors():
+            return graphs.run(jobs)
 
     def scores(self, logits: Array) -> Array:
         """Scores [K] of logits [K]: probabilities, or the values themselves in a regression."""
@@ -205,13 +213,6 @@ class Predictor:
         powers = np.exp(logits - logits.max())
         out = powers / powers.sum()
         return out
-
-
-def _batch_cost(manifest: Manifest, tokens: int, pixels: int) -> int:
-    """What a batch may cost; less than any input where each has to run alone."""
-    if manifest.max_batch == 1:
-        return 0
-    return tokens if manifest.family == "text" else pixels
 
 
 def _text(payload: Payload, model: str) -> str:
@@ -227,20 +228,14 @@ def _text(payload: Payload, model: str) -> str:
         raise InvalidInput("text: the bytes are not UTF-8", field="text") from None
 
 
-def _range(batch: Sequence[Job], name: str) -> range:
-    """The smallest stretch of rows that holds every job asking for this map."""
-    rows = [row for row, job in enumerate(batch) if name in job.maps]
-    return range(rows[0], rows[-1] + 1)
-
-
 def open_decoder(
-    manifest: Manifest, folder: Path, limits: Limits
+    manifest: Manifest, folder: Path, limits: Limits, budget: Budget | None = None
 ) -> TextDecoder | ImageDecoder | VideoDecoder:
     """What turns raw input into the tensors of a bundle."""
     spec = manifest.preprocessing
     if isinstance(spec, TextInput):
-        return TextDecoder(spec, folder / TOKENIZER, limits)
+        return TextDecoder(spec, folder / TOKENIZER, limits, budget)
     if isinstance(spec, ImageInput):
-        return ImageDecoder(spec, limits)
+        return ImageDecoder(spec, limits, budget)
     assert isinstance(spec, VideoInput)
-    return VideoDecoder(spec, limits)
+    return VideoDecoder(spec, limits, budget)

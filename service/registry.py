@@ -1,90 +1,279 @@
-"""The model repository: NAME/VERSION/ folders, loaded, verified and warmed up."""
+"""The models that are served: loaded, swapped for newer ones, drained and unloaded."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from service.bundle import BundleError
-from service.errors import NotFound
-from service.predictor import Predictor
-from service.sessions import ProviderError
+from service.catalog import Catalog, Entry
+from service.errors import InvalidInput, NotFound, Overloaded
+from service.loader import Loader
+from service.predictor import Predictor, Unloaded
+from service.repository import Content, Place, Repository
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Refusal:
-    """A folder that is not served, and why."""
-
-    name: str
-    version: str
-    reason: str
-
-
 class Registry:
-    """What is served. `load` opens one bundle; a broken one is refused with its reason, the others serve."""
+    """Every version in the repository; without a version, a name means the highest that is ready.
 
-    def __init__(self, load: Callable[[Path], Predictor]) -> None:
-        self._load = load
-        self._predictors: dict[str, Predictor] = {}
-        self.refusals: list[Refusal] = []
+    Models are loaded one after the other in a thread of their own and change hands on the event loop, by one
+    assignment: readers in any thread see what was before it or after it. What was replaced is closed as soon
+    as no lease holds it. A version that is refused leaves whatever was served before.
+    """
 
-    def load(self, root: Path) -> None:
-        """Load and warm up the newest version of every model; raises BundleError where there is none."""
-        folders = _newest(root)
-        if not folders:
+    def __init__(
+        self,
+        root: Path,
+        load: Callable[[Path], Predictor],
+        *,
+        observe: Callable[[Place, Entry | None], None] = lambda place, entry: None,
+    ) -> None:
+        self._repository = Repository(root)
+        self._loader = Loader(open=load)
+        self._catalog = Catalog()
+        self._observe = observe  # told of every entry that is put, and of its going as None
+        self._tried: dict[Place, Content] = {}  # what each folder held when it was last loaded
+        self._unloaded: set[str] = set()  # names that were asked to stay away
+        self._leases: Counter[Predictor] = Counter()
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._closing = False
+
+    def __repr__(self) -> str:
+        entries = " ".join(f"{place}={entry.state}" for place, entry in self._catalog.entries.items())
+        return f"<Registry {entries} leases={self._leases.total()}>"
+
+    def open(self) -> None:
+        """Load every version, blocking, before anything is served; raises BundleError where there is none."""
+        root = self._repository.root
+        try:
+            found = self._repository.look()
+        except OSError as error:
+            raise BundleError(f"{root} holds no model: {error.strerror}") from error
+        if not found:
             raise BundleError(f"{root} holds no model: NAME/VERSION/manifest.json is looked for")
-        for folder in folders:
-            try:
-                self._add(folder)
-            except Exception as error:  # whatever is wrong with one bundle must not stop the others
-                name, version = folder.parent.name, folder.name
-                logger.error("refused %s/%s: %s", name, version, error)
-                self.refusals.append(Refusal(name=name, version=version, reason=_reason(error)))
+        for place, content in found.items():
+            self._tried[place] = content
+            self._put(place, self._loader.load(self._repository.folder(place), place, content))
 
-    def _add(self, folder: Path) -> None:
-        predictor = self._load(folder)
-        manifest = predictor.manifest
-        if (manifest.name, manifest.version) != (folder.parent.name, folder.name):
-            raise BundleError(f"the manifest says {manifest.name}/{manifest.version}")
-        predictor.warm_up()
-        self._predictors[manifest.name] = predictor
+    def entries(self) -> list[Entry]:
+        """Every version that is known, by name and from the lowest version to the highest."""
+        return list(self._catalog.entries.values())
+
+    def all(self) -> list[Predictor]:
+        """The latest version of every model that is served, by name."""
+        return list(self._catalog.latest().values())
+
+    def get(self, name: str, version: str | None = None) -> Predictor:
+        """A model by name, and by version where one is meant; raises NotFound."""
+        return self._catalog.get(name, version)
+
+    @contextmanager
+    def lease(self, name: str, version: str | None = None) -> Iterator[Predictor]:
+        """A model that stays open until the block ends; on the event loop. Raises NotFound."""
+        with self.keep(self.get(name, version)) as predictor:
+            yield predictor
+
+    @contextmanager
+    def keep(self, predictor: Predictor) -> Iterator[Predictor]:
+        """The same for a model already at hand; raises Unloaded where it has gone."""
+        if not self._leases[predictor] and not self._serves(predictor):
+            raise Unloaded(f"{_place(predictor)} was unloaded")
+        self._leases[predictor] += 1
+        try:
+            yield predictor
+        finally:
+            self._leases[predictor] -= 1
+            if not self._leases[predictor]:
+                del self._leases[predictor]
+                if not self._serves(predictor) and not self._closing:
+                    self._retire(predictor)
+
+    def _serves(self, predictor: Predictor) -> bool:
+        entry = self._catalog.entries.get(_place(predictor))
+        return entry is not None and entry.served is predictor
 
     @property
     def ready(self) -> bool:
-        """Whether every model of the repository is served."""
-        return bool(self._predictors) and not self.refusals
+        """Whether something is served, and no model is refused in all its versions."""
+        return bool(self._catalog.latest()) and not self.refused
 
-    def all(self) -> list[Predictor]:
-        """Every model that is served, by name."""
-        return [self._predictors[name] for name in sorted(self._predictors)]
+    @property
+    def refused(self) -> list[str]:
+        """Models that are in the repository and not served, for none of their versions can be loaded."""
+        return self._catalog.refused()
 
-    def get(self, name: str) -> Predictor:
-        """The model of this name; raises NotFound."""
-        if name not in self._predictors:
-            have = ", ".join(sorted(self._predictors)) or "none"
-            raise NotFound(f"no model {name!r}; served: {have}", field="model")
-        return self._predictors[name]
+    async def load(self, name: str) -> None:
+        """Load what the repository has under a name, again where it has changed or was refused.
+
+        Raises NotFound where there is nothing, InvalidInput where every version is refused.
+        """
+        await self._shielded(self._load(name))
+
+    async def unload(self, name: str) -> None:
+        """Serve a model no more until it is loaded on demand; raises NotFound."""
+        await self._shielded(self._unload(name))
+
+    async def refresh(self) -> None:
+        """Look through the repository once: what is new or changed is loaded, what has gone is unloaded."""
+        await self._shielded(self._follow(self._changes(await self._look())))
+
+    async def watch(self, seconds: float) -> None:
+        """Look every so often, until cancelled. A change counts when it was seen the same twice in a row.
+
+        Someone may be copying. A repository that cannot be read changes nothing.
+        """
+        before: dict[Place, Content | None] = {}
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                changes = self._changes(await self._look())
+                settled = {place: changes[place] for place in changes if place in before}
+                settled = {place: content for place, content in settled.items() if before[place] == content}
+                before = changes
+                await self._shielded(self._follow(settled))
+            except Exception as error:  # the next look may do better
+                logger.error("the model repository was not looked through: %s", error)
+
+    async def close(self) -> None:
+        """Wait for what is being loaded, then close every model; one that is held ends with the process."""
+        self._closing = True
+        await self._settled()
+        for place in self._catalog.entries:
+            self._drop(place)
+        await self._settled()
+        self._thread.shutdown()
+
+    async def _settled(self) -> None:
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _look(self) -> dict[Place, Content]:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._repository.look)
+
+    def _changes(self, found: Mapping[Place, Content]) -> dict[Place, Content | None]:
+        """What is new or not as it was when last tried; None where a folder has gone."""
+        changes: dict[Place, Content | None] = {
+            place: content
+            for place, content in found.items()
+            if place.name not in self._unloaded and self._tried.get(place) != content
+        }
+        for place, entry in self._catalog.entries.items():
+            if place not in found and entry.state != "draining":
+                changes[place] = None
+        return changes
+
+    async def _follow(self, changes: Mapping[Place, Content | None]) -> None:
+        """Load what is new before what has gone goes."""
+        for place, content in sorted(changes.items(), key=lambda change: change[1] is None):
+            async with self._locks[place.name]:
+                if content is None:
+                    self._drop(place)
+                elif place.name not in self._unloaded and self._tried.get(place) != content:
+                    await self._try(place, content)
+
+    async def _load(self, name: str) -> None:
+        found = {place: content for place, content in (await self._look()).items() if place.name == name}
+        if not found:
+            raise NotFound(f"the repository holds no model {name!r}", field="model")
+        async with self._locks[name]:
+            self._unloaded.discard(name)
+            for place, content in found.items():
+                entry = self._catalog.entries.get(place)
+                if entry is None or entry.reason is not None or self._tried.get(place) != content:
+                    await self._try(place, content)
+            for place in self._catalog.of(name):
+                if place not in found:
+                    self._drop(place)
+            entries = [self._catalog.entries[place] for place in found]
+        if all(entry.reason is not None for entry in entries):
+            said = "; ".join(f"version {entry.version}: {entry.reason}" for entry in entries)
+            raise InvalidInput(f"model {name} cannot be loaded: {said}", field="model")
+
+    async def _unload(self, name: str) -> None:
+        if not self._catalog.of(name):
+            raise self._catalog.missing(name)
+        async with self._locks[name]:
+            self._unloaded.add(name)
+            for place in self._catalog.of(name):
+                self._drop(place)
+                if place not in self._catalog.entries:  # it was refused: nothing has to be drained
+                    self._put(place, self._gone(place))
+
+    async def _try(self, place: Place, content: Content) -> None:
+        """Load a version and put it in its place; raises Overloaded in a server that ends."""
+        if self._closing:
+            raise Overloaded("the server is shutting down")
+        self._tried[place] = content
+        before = self._catalog.entries.get(place)
+        old = None if before is None else before.served
+        if old is None:
+            self._put(place, Entry(name=place.name, version=place.version, state="loading"))
+        entry = await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._loader.load, self._repository.folder(place), place, content
+        )
+        if before is None or old is None:
+            self._put(place, entry)
+        elif entry.served is None:
+            reason = f"what the folder holds now is refused: {entry.reason}"
+            self._put(place, replace(before, reason=reason))
+        else:
+            self._put(place, entry)
+            self._retire(old)
+
+    def _put(self, place: Place, entry: Entry | None) -> None:
+        """The one assignment by which everything changes hands."""
+        self._catalog = self._catalog.with_entry(place, entry)
+        self._observe(place, entry)
+
+    def _drop(self, place: Place) -> None:
+        """Serve a version no more."""
+        self._tried.pop(place, None)
+        entry = self._catalog.entries.get(place)
+        if entry is not None and entry.served is not None:
+            self._put(place, replace(entry, state="draining", reason=None))
+            self._retire(entry.served)
+        elif entry is not None and entry.state != "draining":
+            self._put(place, None)
+
+    def _gone(self, place: Place) -> Entry | None:
+        """What is said of a version that has gone: of one unloaded on demand, that it was."""
+        if place.name not in self._unloaded:
+            return None
+        return Entry(name=place.name, version=place.version, state="unloaded")
+
+    def _retire(self, predictor: Predictor) -> None:
+        """Close a model that is not served any more, unless it is held: whoever lets go last closes it."""
+        if not self._leases[predictor]:
+            self._spawn(self._dispose(predictor))
+
+    async def _dispose(self, predictor: Predictor) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, predictor.close)
+        place = _place(predictor)
+        entry = self._catalog.entries.get(place)
+        if entry is not None and entry.predictor is predictor:
+            self._put(place, self._gone(place))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _shielded(self, work: Coroutine[Any, Any, None]) -> None:
+        """A change that has begun is brought to its end, whoever stops waiting for it."""
+        await asyncio.shield(self._spawn(work))
 
 
-def _reason(error: Exception) -> str:
-    """What clients are told: our own words, but not a library's, which name folders of this machine."""
-    if isinstance(error, BundleError | ProviderError):
-        return str(error)
-    return f"the bundle cannot be loaded ({type(error).__name__}); the server's log says why"
-
-
-def _newest(root: Path) -> list[Path]:
-    """The folder of the highest version of each model."""
-    versions: dict[str, Path] = {}
-    for manifest in sorted(root.glob("*/*/manifest.json")):
-        folder = manifest.parent
-        if not folder.name.isdecimal() or folder.parent.name.startswith("."):
-            continue
-        best = versions.get(folder.parent.name)
-        if best is None or int(folder.name) > int(best.name):
-            versions[folder.parent.name] = folder
-    return list(versions.values())
+def _place(predictor: Predictor) -> Place:
+    return Place(predictor.manifest.name, predictor.manifest.version)

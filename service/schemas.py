@@ -62,6 +62,13 @@ class PredictOptions(BaseModel):
         "score if left out.",
     )
     inline: bool = Field(False, description="Put the maps' numbers into the answer.")
+    timeout: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds until the answer has to be there, else it is 504; at most the server's own "
+        "`timeout_seconds`, which holds if left out.",
+    )
 
 
 class Label(BaseModel):
@@ -177,7 +184,7 @@ class ModelSummary(BaseModel):
 
     name: str
     version: str
-    state: Literal["ready", "refused"]
+    state: Literal["loading", "ready", "draining", "refused", "unloaded"]
     reason: str | None = None
     family: Family | None = None
     description: str | None = None

@@ -5,7 +5,10 @@ The only module of the service that imports onnxruntime.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import ctypes
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +34,39 @@ SHAPE_OPERATORS = {
 }
 
 
+# How the runtime says that memory does not suffice: it has no error class of its own for that.
+EXHAUSTED = re.compile(
+    r"failed to allocate memory|bad.?alloc|out of memory|alloc_failed|smaller than requested bytes",
+    re.IGNORECASE,
+)
+
+
 class ProviderError(RuntimeError):
     """The device asked for is not the one that would run."""
+
+
+class OutOfMemory(RuntimeError):
+    """The memory of the device, or that of the machine, does not suffice; less at a time may do."""
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Within this block, whatever says that memory does not suffice is OutOfMemory."""
+    try:
+        yield
+    except OutOfMemory:
+        raise
+    except Exception as error:
+        if isinstance(error, MemoryError) or EXHAUSTED.search(str(error)):
+            raise OutOfMemory("memory does not suffice") from error
+        raise
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system; glibc keeps it, and other libraries know no such call."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def check_placement(session: Any, provider: str, name: str) -> None:
@@ -106,7 +140,7 @@ class Program:
         self.outputs: tuple[str, ...] = tuple(node.name for node in session.get_outputs())
 
     def run(self, feeds: Mapping[str, Array | Rows], outputs: Iterable[str]) -> dict[str, DeviceTensor]:
-        """Run once; what is not in `outputs` is not bound and never leaves the graph.
+        """Run once; what is not in `outputs` is not bound and never leaves the graph. Raises OutOfMemory.
 
         Feeds that the graph does not take are left out, so callers may pass everything they have.
         """
@@ -120,9 +154,10 @@ class Program:
                 binding.bind_cpu_input(name, np.ascontiguousarray(feed))
         for name in names:
             binding.bind_output(name, *self._device)
-        binding.synchronize_inputs()
-        self._session.run_with_iobinding(binding)
-        binding.synchronize_outputs()
+        with memory_errors():
+            binding.synchronize_inputs()
+            self._session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
         return dict(zip(names, map(DeviceTensor, binding.get_outputs()), strict=True))
 
 
@@ -143,10 +178,11 @@ class SessionPool:
             raise ProviderError(f"device {device}: this ONNX Runtime was built without {PROVIDERS[kind]}")
 
     def open(self, path: Path) -> Program:
-        """Load a graph. Sessions are made one after the other."""
-        session = onnxruntime.InferenceSession(
-            str(path), self._options(), providers=[(PROVIDERS[self.kind], self._provider_options())]
-        )
+        """Load a graph; to be called by one thread at a time. Raises OutOfMemory too."""
+        with memory_errors():
+            session = onnxruntime.InferenceSession(
+                str(path), self._options(), providers=[(PROVIDERS[self.kind], self._provider_options())]
+            )
         check_placement(session, PROVIDERS[self.kind], path.name)
         return Program(session=session, kind=self.kind, index=self.index)
 

@@ -1,24 +1,51 @@
-"""Settings of a server, from `REGARD_*` environment variables or keyword arguments."""
+"""Settings of a server: from the command line, else `REGARD_*` variables, else a TOML file, else defaults."""
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
+import tomllib
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, StringConstraints, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from service.decode.limits import Limits
+from service.keys import Key
+from service.logs import LogFormat, LogLevel
 
 MIB = 1024**2
 DEMO = Path(__file__).parent / "demo"
+PREFIX = "REGARD_"
+# Where a Service is called regard..., Kubernetes tells every container of it, in our own prefix.
+KUBERNETES = re.compile(r"(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
+KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://")
+
+Origin = Annotated[str, StringConstraints(pattern=r"^https?://[^/*\s]+$")]
 
 
 class Settings(BaseSettings):
-    """Everything that can be set; the defaults serve the built-in models on this machine alone."""
+    """Everything that can be set; the defaults serve the built-in models on this machine alone.
 
-    model_config = SettingsConfigDict(env_prefix="REGARD_", frozen=True, extra="forbid")
+    Raises SettingsError where the file cannot be read, or the file or a variable names no setting, and
+    ValidationError for a value.
+    """
 
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    config: Path | None = Field(None, description="Settings file (TOML), one key for each row of this table.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     models: Path = Field(DEMO, description="Model repository: NAME/VERSION/ folders.")
@@ -50,7 +77,12 @@ class Settings(BaseSettings):
         2, ge=1, le=64, description="Threads that decode, for each of texts, pictures and clips, and draw."
     )
     max_body_bytes: int = Field(32 * MIB, ge=1, description="Largest request body.")
-    grace_seconds: int = Field(30, ge=0, description="How long accepted requests are answered after SIGTERM.")
+    drain_seconds: float = Field(
+        0, ge=0, description="After SIGTERM, how long everything is still served while `/readyz` says 503."
+    )
+    grace_seconds: float = Field(
+        30, gt=0, description="After that, how long accepted requests are answered before the process ends."
+    )
     reload_seconds: float = Field(
         0, ge=0, description="How often the model repository is looked through for changes; 0 is never."
     )
@@ -60,11 +92,47 @@ class Settings(BaseSettings):
     max_clip_seconds: float = Field(120, gt=0, description="Longest clip.")
     max_clip_frames: int = Field(10_000, ge=1, description="Most frames in a clip.")
     max_decoded_frames: int = Field(2_000, ge=1, description="Most frames decoded to reach those sampled.")
+    decode_bytes: int = Field(1024 * MIB, ge=1, description="Memory that decoding may take at one time.")
     decode_seconds: float = Field(20, gt=0, description="Longest time to decode one clip.")
     store_bytes: int = Field(
         512 * MIB, ge=1, description="Memory for predictions that are kept for their maps."
     )
     store_seconds: float = Field(900, gt=0, description="How long a prediction is kept.")
+    api_keys: tuple[Key, ...] = Field(
+        (), description="Clients: `name`, `sha256` of the key and `scopes`; without any, everybody may ask."
+    )
+    cors_origins: tuple[Origin, ...] = Field(
+        (), description="Origins whose pages may ask, such as `https://example.org`."
+    )
+    log_format: LogFormat = Field("auto", description="text, json, or auto: text on a terminal, else json.")
+    log_level: LogLevel = Field("info", description="debug, info, warning or error.")
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Collector of traces (OTLP over HTTP), such as `http://127.0.0.1:4318`.",
+    )
+
+    @field_validator("api_keys")
+    @classmethod
+    def _each_its_own(cls, keys: tuple[Key, ...]) -> tuple[Key, ...]:
+        """Who asks is told from the key, and what they may read from the name."""
+        for what, values in (("name", [key.name for key in keys]), ("key", [key.digest for key in keys])):
+            if len(set(values)) < len(values):
+                raise ValueError(f"two clients have the same {what}")
+        return keys
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        environment = _Environment(settings_cls)
+        path = init_settings().get("config") or environment().get("config")
+        return (init_settings, environment, *([_File(settings_cls, Path(path))] if path else []))
 
     @property
     def concurrent_runs(self) -> int:
@@ -79,5 +147,58 @@ class Settings(BaseSettings):
             max_clip_seconds=self.max_clip_seconds,
             max_clip_frames=self.max_clip_frames,
             max_decoded_frames=self.max_decoded_frames,
+            decode_bytes=self.decode_bytes,
             decode_seconds=self.decode_seconds,
         )
+
+
+class _Environment(EnvSettingsSource):
+    """Variables; one that names no setting is an error, but not what Kubernetes adds by itself."""
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls)
+        given = {name: value for name, value in self.env_vars.items() if name.startswith(PREFIX.lower())}
+        if KUBERNETES_PORT.match(given.get(f"{PREFIX}PORT".lower()) or ""):
+            del given[f"{PREFIX}PORT".lower()]
+        self.env_vars = given
+        for name, value in given.items():
+            setting = name.removeprefix(PREFIX.lower())
+            injected = KUBERNETES.fullmatch(setting.upper()) or KUBERNETES_PORT.match(value or "")
+            if setting not in settings_cls.model_fields and not injected:
+                raise SettingsError(_unknown(settings_cls, setting, name.upper(), PREFIX))
+
+
+class _File(TomlConfigSettingsSource):
+    """A TOML file; a key that names no setting is an error."""
+
+    def __init__(self, settings_cls: type[BaseSettings], path: Path) -> None:
+        try:
+            super().__init__(settings_cls, path.resolve(strict=True))
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"the settings file {path} cannot be read: {error}") from None
+        for name in self.toml_data:
+            if name not in settings_cls.model_fields or name == "config":
+                raise SettingsError(f"{path}: {_unknown(settings_cls, name, name)}")
+
+
+def _unknown(settings_cls: type[BaseSettings], setting: str, written: str, prefix: str = "") -> str:
+    near = difflib.get_close_matches(setting, settings_cls.model_fields, n=1)
+    hint = f"; did you mean {prefix}{near[0].upper() if prefix else near[0]}?" if near else ""
+    return f"{written} is no setting{hint}"
+
+
+def origins(given: dict[str, Any]) -> dict[str, str]:
+    """Where each setting comes from, if these are given on the command line; those left out are defaults.
+
+    Raises SettingsError.
+    """
+    sources = Settings.settings_customise_sources(
+        Settings,
+        InitSettingsSource(Settings, given),
+        *(EnvSettingsSource(Settings) for _ in range(3)),  # made anew, and not used
+    )
+    found: dict[str, str] = {}
+    for source, word in zip(sources, ("command line", "environment", "file"), strict=False):
+        for name in source():
+            found.setdefault(name, word)
+    return found

@@ -43,11 +43,15 @@ class StoredItem:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A prediction that was answered: the model that made it, its inputs, and the JSON that was sent."""
+    """A prediction that was answered: the model that made it, its inputs, and the JSON that was sent.
+
+    `client` is who may read it, by the name of their key; None where nobody needs one.
+    """
 
     predictor: Predictor
     items: tuple[StoredItem, ...]
     answer: bytes
+    client: str | None = None
 
     @property
     def nbytes(self) -> int:
@@ -78,6 +82,18 @@ class Store:
     def __repr__(self) -> str:
         return f"<Store records={len(self._records)} bytes={self._records.currsize}>"
 
+    @property
+    def records(self) -> int:
+        """Predictions that are kept; those whose time is over have left before they are counted."""
+        with self._lock:
+            return len(self._records)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of those."""
+        with self._lock:
+            return int(self._records.currsize)
+
     @staticmethod
     def new_id() -> str:
         """An id nobody can guess: a ULID, 48 bits of milliseconds and 80 of chance.
@@ -95,11 +111,11 @@ class Store:
             self._records[key] = record
             return True
 
-    def get(self, key: str) -> Record:
-        """The record of an id; raises Expired or NotFound."""
+    def get(self, key: str, *, client: str | None = None) -> Record:
+        """The record of an id; raises Expired or NotFound. Another client's is as if it were not there."""
         with self._lock:
             record = self._records.get(key)
-        if record is not None:
+        if record is not None and record.client == client:
             return record
         try:
             ULID.from_str(key)

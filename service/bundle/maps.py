@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -11,6 +12,8 @@ from service.bundle.inputs import Frozen
 Kind = Literal["tokens", "token_matrix", "grid", "channels", "frames", "frame_matrix", "frame_grid"]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+ITEM_BYTES = {"float32": 4, "float16": 2, "int64": 8}
 
 # What is left of each kind of map once layer, head and label are chosen.
 KIND_AXES: dict[Kind, tuple[str, ...]] = {
@@ -30,6 +33,11 @@ class TensorSpec(Frozen):
     name: str
     dtype: Literal["float32", "float16", "int64"]
     axes: tuple[str | int, ...]
+
+    def nbytes(self, **sizes: int) -> int:
+        """Bytes of a tensor whose named axes have these sizes; an axis that is not given has 1."""
+        axes = (axis if isinstance(axis, int) else sizes.get(axis, 1) for axis in self.axes)
+        return math.prod(axes) * ITEM_BYTES[self.dtype]
 
 
 class Tap(TensorSpec):

@@ -8,9 +8,11 @@ to `skip`, which demuxers pass over.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from service.decode.container import Tamed
 from service.decode.limits import Limits
 from service.errors import Undecodable
 
@@ -35,6 +37,7 @@ _COUNT_AT = {b"stsz": 8, b"stz2": 8, b"trun": 4, b"elst": 4}
 _SKIP = b"skip"
 _MAX_BOXES = 100_000
 _SAMPLE_ENTRY = 86  # bytes of a video sample entry before its own boxes
+_SIZE_AT = 32
 _DEPTH_AT = 82
 _PALETTE_DEPTHS = (1, 2, 4, 8)
 
@@ -48,7 +51,7 @@ class Box(NamedTuple):
     end: int
 
 
-def tame(data: bytes, limits: Limits) -> bytes:
+def tame(data: bytes, limits: Limits) -> Tamed:
     """The file with all but its picture tracks' boxes renamed. Raises Undecodable, TooLarge."""
     walk = _Walk(data, limits)
     walk.visit(b"file", 0, len(data))
@@ -57,13 +60,9 @@ def tame(data: bytes, limits: Limits) -> bytes:
     if not walk.tracks:
         raise Undecodable("the container has no video stream", field=FIELD)
     limits.hold("max_streams", walk.tracks, field=FIELD, what="video streams")
-    limits.hold(
-        "max_samples",
-        walk.samples * max(1, walk.edits - 1),
-        field=FIELD,
-        what="samples in the container's index, times its edits",
-    )
-    return bytes(walk.data)
+    entries = walk.samples * max(1, walk.edits - 1)
+    limits.hold("max_samples", entries, field=FIELD, what="samples in the container's index, times its edits")
+    return Tamed(bytes(walk.data), size=walk.size, entries=entries)
 
 
 class _Walk:
@@ -75,6 +74,7 @@ class _Walk:
         self.tracks = 0
         self.samples = 0
         self.edits = 0
+        self.size = (0, 0)
 
     def visit(self, parent: bytes, start: int, end: int) -> None:
         """Rename what does not belong in `parent`, count what does."""
@@ -99,6 +99,8 @@ class _Walk:
                 raise Undecodable("a sample entry of the container is too short", field=FIELD)
             if self.data[entry.start + _DEPTH_AT + 1] & 0x1F in _PALETTE_DEPTHS:
                 raise Undecodable("clips with a colour table are not read", field=FIELD)
+            wide, high = struct.unpack_from(">HH", self.data, entry.start + _SIZE_AT)
+            self.size = (max(self.size[0], wide), max(self.size[1], high))
             self.visit(b"stsd", entry.start + _SAMPLE_ENTRY, entry.end)
 
     def shows_pictures(self, trak: Box) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -18,7 +17,9 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from service.decode.boxes import tame
+from service.decode import boxes, ebml
+from service.decode.budget import Reservation
+from service.decode.container import Tamed, tame_gif
 from service.decode.limits import Deadline, Limits
 from service.errors import Undecodable
 
@@ -35,7 +36,15 @@ _DEMUXERS = {
 _CODECS = ("h264", "hevc", "vp8", "vp9", "libdav1d", "av1", "mpeg4", "mjpeg", "gif")
 _VP8_SHOWN = 0x10
 
-Pictures = dict[int, NDArray[np.uint8]]
+# Memory, as measured: pictures a decoder keeps to predict from, of at most so many bytes a pixel, and what a
+# demuxer and its caller keep of each entry in an index, and of the file.
+_KEPT_PICTURES = 18
+_PIXEL_BYTES = 3
+_ENTRY_BYTES = 500
+_FILE_COPIES = 5
+# A coded frame is a little larger than what is shown of it; containers that lie a little are forgiven.
+_MARGIN = 128
+_LEAST_PIXELS = 2**18
 
 
 class Stretch(NamedTuple):
@@ -61,8 +70,7 @@ class Mark:
 class Clip:
     """The video stream of a container that is open; frames are counted by reading its packets.
 
-    `size` is the width and height that the file declares, before rotation; `shown` are the positions of the
-    packets that show a frame, in the order of presentation.
+    `shown` are the positions of the packets that show a frame, in the order of presentation.
     """
 
     def __init__(
@@ -70,12 +78,10 @@ class Clip:
         *,
         container: InputContainer,
         stream: VideoStream,
-        size: tuple[int, int],
         length: int,
         limits: Limits,
         deadline: Deadline,
     ) -> None:
-        self.size = size
         self._limits = limits
         self._deadline = deadline
         self._stream = stream
@@ -106,24 +112,33 @@ class Clip:
             return index * self._interval
         return (self._time(self.shown[index]) - self._time(self.shown[0])) * self._tick
 
-    def pictures(self, indices: Sequence[int]) -> Pictures:
-        """Frames by index as upright RGB [H, W, 3]; no stretch of the clip is decoded twice."""
-        wanted = {self.shown[index]: index for index in indices}
-        stretches = self._stretches(wanted)
+    def pictures(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """Frames by index as upright RGB [T, H, W, 3]; no stretch of the clip is decoded twice."""
+        rows: dict[int, list[int]] = {}
+        for row, index in enumerate(indices):
+            rows.setdefault(self.shown[index], []).append(row)
+        stretches = self._stretches(rows)
         work = sum(stretch.last - stretch.first + 1 for stretch in stretches)
         self._limits.hold(
             "max_decoded_frames", work, field=FIELD, what="frames to decode to reach the sampled ones"
         )
-        found: Pictures = {}
+        pictures, missing = np.empty((len(indices), 0, 0, 3), np.uint8), set(rows)
         for stretch in stretches:
             for frame in self._decode(stretch):
                 mark = frame.opaque
-                if isinstance(mark, Mark) and mark.position in wanted:
-                    found[wanted[mark.position]] = _rgb(frame)
+                if not isinstance(mark, Mark) or mark.position not in rows:
+                    continue
+                picture = _rgb(frame)
+                if not pictures.size:
+                    pictures = np.empty((len(indices), *picture.shape), np.uint8)
+                if picture.shape != pictures.shape[1:]:
+                    raise Undecodable("the clip's frames are not all of one size", field=FIELD)
+                pictures[rows[mark.position]] = picture
+                missing.discard(mark.position)
         for index in indices:
-            if index not in found:
+            if self.shown[index] in missing:
                 raise Undecodable(f"frame {index} of {len(self)} cannot be decoded", field=FIELD)
-        return found
+        return pictures
 
     def _demux(self, container: InputContainer, length: int) -> list[Packet[VideoStream]]:
         for other in container.streams:
@@ -188,42 +203,67 @@ class Clip:
         self._codec.flush_buffers()
 
 
-@contextmanager
-def open_clip(data: bytes, *, media: str, limits: Limits, max_pixels: int) -> Iterator[Clip]:
-    """The clip in `data`, whose media type is known. Raises TooLarge, Undecodable, in the block too."""
-    deadline = Deadline(limits=limits, field=FIELD)
+def tame(data: bytes, media: str, limits: Limits) -> Tamed:
+    """What a demuxer may see of a clip. Raises TooLarge, Undecodable."""
     demuxer = _DEMUXERS[media]
-    body = tame(data, limits) if demuxer == "mov" else data
+    if demuxer == "gif":
+        return tame_gif(data)
+    return boxes.tame(data, limits) if demuxer == "mov" else ebml.tame(data, limits)
+
+
+def coded_pixels(tamed: Tamed, limits: Limits) -> int:
+    """The largest frame that is decoded of a clip, whatever its frames' own headers say."""
+    width, height = tamed.size
+    return max((width + _MARGIN) * (height + _MARGIN), min(_LEAST_PIXELS, limits.max_pixels))
+
+
+def peak(tamed: Tamed, coded: int) -> int:
+    """Bytes of memory to open a clip and decode it, beside the frames that are sampled."""
+    read = _FILE_COPIES * len(tamed.data) + _ENTRY_BYTES * tamed.entries
+    return read + _KEPT_PICTURES * _PIXEL_BYTES * coded
+
+
+@contextmanager
+def open_clip(
+    tamed: Tamed, *, media: str, limits: Limits, coded: int, reservation: Reservation
+) -> Iterator[Clip]:
+    """The clip whose media type and memory are known. Raises TooLarge, Undecodable, in the block too.
+
+    `coded` bounds the pixels of a frame. Raises Overloaded where the pixel format is a rare one that needs
+    more memory than was reserved, and there is none.
+    """
+    deadline = Deadline(limits=limits, field=FIELD)
     # `threads`: requests are decoded side by side, frames one after the other.
-    options = {"threads": "1", "max_pixels": str(max_pixels), "codec_whitelist": ",".join(_CODECS)}
+    options = {"threads": "1", "max_pixels": str(coded), "codec_whitelist": ",".join(_CODECS)}
     try:
         with av.open(
-            io.BytesIO(body),
+            io.BytesIO(tamed.data),
             "r",
-            format=demuxer,
+            format=_DEMUXERS[media],
             options=options,
             container_options={"max_streams": str(limits.max_streams + 1)},
             metadata_errors="replace",
             io_open=_refuse,
+            timeout=limits.decode_seconds,
         ) as container:
             limits.hold("max_streams", len(container.streams), field=FIELD, what="streams or more")
             stream = _stream(container)
-            width, height = size = _size(stream, data, media)
-            limits.hold(
-                "max_pixels", width * height, field=FIELD, what=f"pixels in a frame ({width}x{height})"
-            )
+            check_size((stream.codec_context.width, stream.codec_context.height), limits)
+            if (format := stream.codec_context.format) is not None:
+                beyond = format.padded_bits_per_pixel / 8 - _PIXEL_BYTES
+                reservation.grow(round(beyond * _KEPT_PICTURES * coded))
             stream.codec_context.options = options
             stream.codec_context.thread_count = 1
             stream.codec_context.copy_opaque = True  # a frame tells which packet it came from
             yield Clip(
                 container=container,
                 stream=stream,
-                size=size,
-                length=len(data),
+                length=len(tamed.data),
                 limits=limits,
                 deadline=deadline,
             )
     except (av.FFmpegError, ValueError) as error:
+        deadline.check()
         raise Undecodable(f"the {media} cannot be decoded: {_reason(error)}", field=FIELD) from error
 
 
@@ -240,12 +280,10 @@ def _stream(container: InputContainer) -> VideoStream:
     raise Undecodable("the container has no video stream", field=FIELD)
 
 
-def _size(stream: VideoStream, data: bytes, media: str) -> tuple[int, int]:
-    """Width and height that the file declares; a GIF's decoder alone would know, too late."""
-    if media == "image/gif":
-        width, height = struct.unpack_from("<HH", data, 6)
-        return width, height
-    return stream.codec_context.width, stream.codec_context.height
+def check_size(size: tuple[int, int], limits: Limits) -> None:
+    """Raise TooLarge for a frame beyond `max_pixels`."""
+    width, height = size
+    limits.hold("max_pixels", width * height, field=FIELD, what=f"pixels in a frame ({width}x{height})")
 
 
 def _rgb(frame: VideoFrame) -> NDArray[np.uint8]:

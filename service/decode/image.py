@@ -6,6 +6,7 @@ import io
 import warnings
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -13,6 +14,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from service.bundle import ImageInput
+from service.decode.budget import Budget
 from service.decode.item import ImageItem
 from service.decode.limits import Limits
 from service.decode.media import PICTURES, identify
@@ -31,6 +33,12 @@ _READERS: dict[str, type[ImageFile.ImageFile]] = {
     "image/webp": WebPImageFile,
     "image/gif": GifImageFile,
 }
+# Bytes of memory for a pixel, the most that was measured over modes and orientations, and for a byte of the
+# file, which plugins copy. Of an animated WebP libwebp keeps two canvases.
+PEAK = {"image/jpeg": 13, "image/png": 17, "image/webp": 18, "image/gif": 14}
+PEAK_ANIMATED = 26
+PEAK_OF_FILE = 3
+_BAND = 256  # rows
 _SCAN = b"\xff\xda"
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -47,23 +55,34 @@ _UPRIGHT = {
 class ImageDecoder:
     """JPEG, PNG, WebP or the first frame of a GIF to `pixels` [3, h, w] float32; safe in several threads."""
 
-    def __init__(self, spec: ImageInput, limits: Limits | None = None) -> None:
+    def __init__(self, spec: ImageInput, limits: Limits | None = None, budget: Budget | None = None) -> None:
         self._spec = spec
         self._limits = limits or Limits()
+        self._budget = budget or Budget(self._limits)
         self._preprocessor = Preprocessor(spec=spec, limits=self._limits, field=FIELD)
 
     def decode(self, data: bytes, *, content_type: str | None = None) -> ImageItem:
         """A picture upright and in RGB: transparency over white, of 16 bits the upper 8.
 
-        Raises InvalidInput, TooLarge, UnsupportedMedia, Undecodable.
+        Raises InvalidInput, TooLarge, UnsupportedMedia, Undecodable, Overloaded.
         """
         media = identify(data, declared=content_type, accepted=PICTURES, field=FIELD)
         if media == "image/jpeg":
             self._limits.hold("max_scans", data.count(_SCAN), field=FIELD, what="scans in a JPEG")
-        with self._open(data, media) as image:
-            width, height = image.size
-            self._limits.hold("max_pixels", width * height, field=FIELD, what=f"pixels ({width}x{height})")
-            return self._item(_pixels(image), media)
+        image = self._open(data, media)
+        width, height = image.size
+        self._limits.hold("max_pixels", width * height, field=FIELD, what=f"pixels ({width}x{height})")
+        with self._budget.reserve(self._peak(image, data, media), field=FIELD):
+            picture = _pixels(image)
+            del image  # which keeps what was decoded, before it was turned and became RGB
+            return self._item(picture, media)
+
+    def _peak(self, image: ImageFile.ImageFile, data: bytes, media: str) -> int:
+        """Bytes of memory to decode a picture whose header was read."""
+        width, height = image.size
+        animated = media == "image/webp" and getattr(image, "is_animated", False)
+        each = PEAK_ANIMATED if animated else PEAK[media]
+        return each * width * height + PEAK_OF_FILE * len(data) + self._preprocessor.peak(width, height)
 
     def blank(self) -> ImageItem:
         """A black picture, for warming up."""
@@ -73,7 +92,7 @@ class ImageDecoder:
         view = self._preprocessor.view(*image.size)
         return ImageItem(
             tensors={"pixels": self._preprocessor.pixels(image, view)},
-            original=np.asarray(image),
+            original=_array(image),
             view=view,
             format=media,
         )
@@ -99,6 +118,16 @@ def _pixels(image: ImageFile.ImageFile) -> Image.Image:
         raise Undecodable("the picture is damaged or cut off", field=FIELD) from error
 
 
+def _array(image: Image.Image) -> NDArray[np.uint8]:
+    """RGB [H, W, 3]; in bands, since Pillow copies twice what it hands out at one time."""
+    width, height = image.size
+    rows = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, _BAND):
+        bottom = min(top + _BAND, height)
+        rows[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
+    return rows
+
+
 def _upright(image: Image.Image) -> Image.Image:
     try:
         turn = _UPRIGHT.get(int(image.getexif().get(_ORIENTATION, 1)))
@@ -111,6 +140,6 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # greyscale of 16 bits; Pillow would saturate it
         image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image if image.mode == "RGB" else image.convert("RGB")

@@ -18,6 +18,7 @@ Name = Literal[
     "max_decoded_frames",
     "max_samples",
     "max_streams",
+    "decode_bytes",
     "decode_seconds",
 ]
 
@@ -35,7 +36,8 @@ class Limits:
     max_decoded_frames  decoded on the way to the sampled ones
     max_samples         entries in an MP4's index, which the demuxer unfolds before the first frame is read
     max_streams         in a container; of an MP4, those of pictures
-    decode_seconds      of wall clock for one clip
+    decode_bytes        of memory, for all that is decoded at one time
+    decode_seconds      of wall clock for one clip, and of waiting for memory
     """
 
     max_characters: int = 100_000
@@ -47,6 +49,7 @@ class Limits:
     max_decoded_frames: int = 2_000
     max_samples: int = 1_000_000
     max_streams: int = 16
+    decode_bytes: int = 1024**3
     decode_seconds: float = 20.0
 
     def __post_init__(self) -> None:

@@ -51,6 +51,19 @@ class Preprocessor:
             top=self._margin(high - self._spec.height),
         )
 
+    def peak(self, width: int, height: int) -> int:
+        """Bytes of memory that `pixels` takes beside its picture, which may still be turned."""
+        width, height = max(1, width), max(1, height)
+        kept = 4 * 3 * self._spec.width * self._spec.height
+        return max(
+            # Pillow resizes the width first, to a picture of the old height, and has 4 bytes a pixel.
+            4 * wide * (tall + high) + 4 * kept
+            for wide, high, tall in (
+                (*self._resized(width, height), height),
+                (*self._resized(height, width), width),
+            )
+        )
+
     def pixels(self, image: Image.Image, view: View) -> NDArray[np.float32]:
         """An RGB picture as [3, h, w], cut as `view` says."""
         resized = image.resize(self._resized(*image.size), _FILTERS[self._spec.interpolation])

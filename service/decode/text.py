@@ -9,9 +9,12 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from service.bundle import TextInput
+from service.decode.budget import Budget
 from service.decode.item import TEXT_FIELDS, Array, TextItem
 from service.decode.limits import Limits
 from service.errors import InvalidInput
+
+PEAK = 640  # bytes of memory for a byte of UTF-8; the most measured, of byte-level BPE and WordPiece, is 550
 
 
 class TextDecoder:
@@ -20,15 +23,23 @@ class TextDecoder:
     What is typed is data: "[SEP]" in a text becomes ordinary tokens, never the special one.
     """
 
-    def __init__(self, spec: TextInput, tokenizer: Path | bytes, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        spec: TextInput,
+        tokenizer: Path | bytes,
+        limits: Limits | None = None,
+        budget: Budget | None = None,
+    ) -> None:
         data = tokenizer if isinstance(tokenizer, bytes) else tokenizer.read_bytes()
         self._spec = spec
         self._limits = limits or Limits()
+        self._budget = budget or Budget(self._limits)
         self._tokenizer: Tokenizer = Tokenizer.from_buffer(data)
         # A tokenizer file carries the truncation and padding of its training.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True
+        self.vocabulary = 1 + max(self._tokenizer.get_vocab().values())  # ids are below it
         texts = 2 if spec.pairs else 1
         specials = self._tokenizer.num_special_tokens_to_add(is_pair=spec.pairs)
         if specials + texts > spec.max_tokens:
@@ -38,11 +49,14 @@ class TextDecoder:
         """Tokens of a text, or of a text and its pair, cut to `max_tokens` and said so in the item.
 
         Each text's offsets count its own characters; the byte tokens of one character all have that
-        character's. Raises InvalidInput, TooLarge.
+        character's. Raises InvalidInput, TooLarge, Overloaded.
         """
         texts = (text,) if pair is None else (text, pair)
-        self._check(texts)
-        encoding = self._tokenizer.encode(*texts)
+        with self._budget.reserve(self._check(texts) * PEAK, field=TEXT_FIELDS[0]):
+            return self._encode(texts)
+
+    def _encode(self, texts: tuple[str, ...]) -> TextItem:
+        encoding = self._tokenizer.encode(texts[0], texts[1] if len(texts) > 1 else None)
         sequences: list[int | None] = encoding.sequence_ids  # None for special tokens
         counts = [sequences.count(segment) for segment in range(len(texts))]
         for field, count in zip(TEXT_FIELDS, counts, strict=False):
@@ -51,6 +65,10 @@ class TextDecoder:
         shares = _shares(counts, self._spec.max_tokens - sequences.count(None))
         dropped = tuple(count - share for count, share in zip(counts, shares, strict=True))
         return self._item(texts, encoding, _kept(sequences, shares), dropped)
+
+    def tokens(self, ids: Sequence[int]) -> tuple[str, ...]:
+        """Ids as the vocabulary names them; "" where it has a gap."""
+        return tuple(self._tokenizer.id_to_token(one) or "" for one in ids)
 
     def blank(self, tokens: int = 1) -> TextItem:
         """An item of that many padding tokens, for warming up."""
@@ -65,10 +83,11 @@ class TextDecoder:
             dropped=(0,),
         )
 
-    def _check(self, texts: tuple[str, ...]) -> None:
+    def _check(self, texts: tuple[str, ...]) -> int:
+        """How many bytes the texts are in UTF-8; raises InvalidInput and TooLarge."""
         if len(texts) > 1 and not self._spec.pairs:
             raise InvalidInput("the model takes one text, without a text_pair", field="text_pair")
-        characters = 0
+        characters = nbytes = 0
         for field, text in zip(TEXT_FIELDS, texts, strict=False):
             counted = "characters" if not characters else "characters in both texts"
             characters += len(text)
@@ -76,10 +95,11 @@ class TextDecoder:
             if not text.strip():
                 raise InvalidInput(f"the {field} is empty", field=field)
             try:
-                text.encode()
+                nbytes += len(text.encode())
             except UnicodeEncodeError as error:
                 detail = f"character {error.start} is half of a surrogate pair"
                 raise InvalidInput(detail, field=field) from error
+        return nbytes
 
     def _item(
         self, texts: tuple[str, ...], encoding: Encoding, kept: list[int], dropped: tuple[int, ...]

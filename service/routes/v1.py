@@ -8,11 +8,13 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.bundle import MapSpec
+from service.catalog import Entry
 from service.errors import UnknownOption
-from service.inference import Inference
 from service.maps import Selection, check_indices
+from service.predictions import Predictions
 from service.render import FORMATS, RenderOptions
 from service.routes.body import gathered, parse_options, read_body
+from service.routes.request import admitted, arriving, client, connected, inference
 from service.schemas import (
     Answer,
     HeadsOption,
@@ -27,7 +29,7 @@ from service.schemas import (
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ProblemDocument, "content": {"application/problem+json": {}}}
-    for status in (400, 404, 410, 413, 415, 422, 503)
+    for status in (400, 401, 403, 404, 408, 410, 413, 415, 422, 503, 504)
 }
 
 PREDICT_BODY: dict[str, Any] = {
@@ -113,9 +115,9 @@ def query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
     ]
 
 
-def inference(request: Request) -> Inference:
-    """The server's models and kept predictions."""
-    found: Inference = request.app.state.inference
+def predictions(request: Request) -> Predictions:
+    """Predictions that are made and kept."""
+    found: Predictions = request.app.state.predictions
     return found
 
 
@@ -142,28 +144,26 @@ class MapOptions(BaseModel):
 
 
 @router.get("/models", summary="What is served, and what was refused")
-def models(request: Request) -> ModelList:
-    registry = inference(request).registry
-    ready = [
-        ModelSummary(
-            name=predictor.manifest.name,
-            version=predictor.manifest.version,
-            state="ready",
-            family=predictor.manifest.family,
-            description=predictor.manifest.description,
-        )
-        for predictor in registry.all()
-    ]
-    refused = [
-        ModelSummary(name=one.name, version=one.version, state="refused", reason=one.reason)
-        for one in registry.refusals
-    ]
-    return ModelList(models=ready + refused)
+async def models(request: Request) -> ModelList:
+    return ModelList(models=[_summary(entry) for entry in inference(request).registry.entries()])
 
 
-@router.get("/models/{name}", summary="One model: labels, input, maps, parity and accuracy")
-def model(request: Request, name: str) -> ModelInfo:
-    manifest = inference(request).registry.get(name).manifest
+def _summary(entry: Entry) -> ModelSummary:
+    manifest = None if entry.predictor is None else entry.predictor.manifest
+    return ModelSummary(
+        name=entry.name,
+        version=entry.version,
+        state=entry.state,
+        reason=entry.reason,
+        family=None if manifest is None else manifest.family,
+        description=None if manifest is None else manifest.description,
+    )
+
+
+@router.get("/models/{name}", summary="The latest version of a model: labels, input, maps, parity, accuracy")
+@router.get("/models/{name}/versions/{version}", summary="The same of one version")
+async def model(request: Request, name: str, version: str | None = None) -> ModelInfo:
+    manifest = inference(request).registry.get(name, version).manifest
     return ModelInfo(
         name=manifest.name,
         version=manifest.version,
@@ -180,27 +180,35 @@ def model(request: Request, name: str) -> ModelInfo:
     )
 
 
-@router.post(
-    "/models/{name}/predict",
-    summary="Predictions with attention maps",
-    openapi_extra={**PREDICT_BODY, "parameters": query_parameters(PredictOptions)},
-    response_model=Answer,
-)
-async def predict(request: Request, name: str) -> Response:
-    found = inference(request)
-    found.registry.get(name)  # an unknown model is said before the body is read
-    payloads, options = await read_body(request, max_items=found.settings.max_items)
-    _, answer = await found.predict(name, payloads, options)
-    return Response(answer, media_type="application/json")
+PREDICT: dict[str, Any] = {
+    "openapi_extra": {**PREDICT_BODY, "parameters": query_parameters(PredictOptions)},
+    "response_model": Answer,
+}
 
 
-@router.get(
-    "/predictions/{key}",
-    summary="A prediction again, while it is kept",
-    response_model=Answer,
-)
-def kept(request: Request, key: str) -> Response:
-    return Response(inference(request).store.get(key).answer, media_type="application/json")
+@router.post("/models/{name}/predict", summary="Predictions with attention maps", **PREDICT)
+@router.post("/models/{name}/versions/{version}/predict", summary="The same by one version", **PREDICT)
+async def predict(request: Request, name: str, version: str | None = None) -> Response:
+    with admitted(request, name, version) as predictor:
+        async with arriving(request):
+            payloads, options = await read_body(request, max_items=inference(request).settings.max_items)
+        async with connected(request):
+            answered = await predictions(request).predict(
+                predictor, payloads, options, client=client(request)
+            )
+    unit = "tokens" if predictor.manifest.family == "text" else "pixels"
+    headers = {
+        "x-queue-time": f"{answered.timing.queue_ms:g}",
+        "x-inference-time": f"{answered.timing.run_ms:g}",
+        f"x-compute-{unit}": str(answered.cost),
+    }
+    return Response(answered.body, media_type="application/json", headers=headers)
+
+
+@router.get("/predictions/{key}", summary="A prediction again, while it is kept", response_model=Answer)
+async def kept(request: Request, key: str) -> Response:
+    record = predictions(request).kept(key, client=client(request))
+    return Response(record.answer, media_type="application/json")
 
 
 @router.get(
@@ -210,15 +218,17 @@ def kept(request: Request, key: str) -> Response:
     openapi_extra={"parameters": query_parameters(MapOptions)},
 )
 async def attention_map(request: Request, key: str, index: int, name: str, format: str) -> Response:
-    found = inference(request)
     options = parse_options(MapOptions, gathered(request.query_params.multi_items()))
-    record = found.store.get(key)
+    record = predictions(request).kept(key, client=client(request))
     spec = record.predictor.manifest.map(name)
     if spec is not None:
         check_fits(spec, options, format)
     target = None if options.target is None else record.predictor.target(options.target)
     selection = Selection(layers=options.layer, heads=options.head, target=target)
-    drawing = await found.draw(key, index, name, format, selection, options.drawing())
+    async with connected(request):
+        drawing = await predictions(request).draw(
+            key, index, name, format, selection, options.drawing(), client=client(request)
+        )
     headers = {"content-security-policy": SANDBOX} if format in ("html", "svg") else {}
     return Response(drawing.body, media_type=drawing.media_type, headers=headers)
 

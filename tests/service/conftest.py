@@ -86,7 +86,7 @@ def predictors(repository: Path) -> dict[str, Predictor]:
     """The tiny models by family."""
     pool = SessionPool(device="cpu")
     loaded = [
-        Predictor.load(folder, pool, Limits(), batch_tokens=512, batch_pixels=100_000)
+        Predictor.load(folder, pool, Limits(), batch_tokens=512, batch_pixels=100_000, batch_tap_bytes=2**28)
         for folder in repository.glob("*/1")
     ]
     return {predictor.manifest.family: predictor for predictor in loaded}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,10 +22,12 @@ from service.bundle import BundleError, Manifest
 from service.decode.item import Item, TextItem
 from service.decode.limits import Limits
 from service.errors import InvalidInput, UnknownOption, UnsupportedMedia
+from service.graphs import Graphs
 from service.job import Job, Outcome, Payload
-from service.predictor import Predictor
-from service.scheduler import Done, Scheduler
-from service.sessions import Program, SessionPool
+from service.predictor import Predictor, Unloaded
+from service.scheduler import Scheduler
+from service.sessions import OutOfMemory, Program, SessionPool
+from service.waiting import Done
 
 TOLERANCE = 1e-5
 TEXTS = ["a", "fn main() { println!(); }", "x" * 100, "def f(x):\n    return x", "é"]
@@ -183,10 +186,12 @@ def watched(
 ) -> tuple[Predictor, Watched, dict[str, Watched]]:
     """The text model, its graph and its map programs."""
     predictor = predictors["text"]
-    model = Watched(predictor._model)
-    programs = {name: Watched(program) for name, program in predictor._programs.items()}
-    monkeypatch.setattr(predictor, "_model", model)
-    monkeypatch.setattr(predictor, "_programs", programs)
+    graphs = predictor._graphs
+    assert graphs is not None
+    model = Watched(graphs.model)
+    programs = {name: Watched(program) for name, program in graphs.programs.items()}
+    monkeypatch.setattr(graphs, "model", model)
+    monkeypatch.setattr(graphs, "programs", programs)
     return predictor, model, programs
 
 
@@ -260,12 +265,12 @@ def test_several_labels_at_once_have_a_probability_each(predictors: dict[str, Pr
 def with_manifest(predictor: Predictor, **fields: Any) -> Predictor:
     """The same model with something else in its manifest."""
     manifest: Manifest = predictor.manifest.model_copy(update=fields)
+    assert predictor._graphs is not None
     return Predictor(
         manifest=manifest,
         decoder=predictor._decoder,
-        model=predictor._model,
-        programs=predictor._programs,
-        batch_cost=1,
+        graphs=Graphs(manifest=manifest, model=predictor._graphs.model, programs=predictor._graphs.programs),
+        limits=predictor.limits,
     )
 
 
@@ -326,13 +331,66 @@ def test_input_of_another_family_is_refused(
     assert caught.value.field == field  # type: ignore[attr-defined]
 
 
-def test_warming_up_runs_the_model_and_every_map(
+def test_warming_up_runs_every_shape_through_the_model_and_every_map(
     watched: tuple[Predictor, Watched, dict[str, Watched]],
 ) -> None:
     predictor, model, programs = watched
     predictor.warm_up()
-    assert len(model.runs) == 1
-    assert [len(program.runs) for program in programs.values()] == [1, 1, 1]
+    # 1 to 64 tokens alone, and 8 x 64: the batches of shorter texts cost as much.
+    assert [rows for rows, _ in model.runs] == [1] * 7 + [8]
+    for program in programs.values():
+        assert [rows for rows, _ in program.runs] == [1] * 7 + [8]
+    taps = {tap for program in programs.values() for tap in program.inputs} - {"lengths"}
+    assert {frozenset(outputs) for _, outputs in model.runs} == {frozenset({"logits", *taps})}
+
+
+def test_warming_up_says_what_it_ran(
+    predictors: dict[str, Predictor], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        predictors["image"].warm_up()
+    assert "<Predictor tiny-image/1> is warm: 2 shapes in " in caplog.text
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_smallest_input_runs_through_every_graph(predictors: dict[str, Predictor], family: str) -> None:
+    predictor = predictors[family]
+    (outcome,) = predictor.run([predictor.smallest])
+    assert set(outcome.maps) == all_maps(predictor)
+    assert predictor.smallest is predictor.smallest  # made once: asking costs the run alone
+
+
+def test_a_closed_model_says_so_and_still_decodes(
+    text_repository: Path, predictors: dict[str, Predictor]
+) -> None:
+    folder = text_repository / "tiny-text" / "1"
+    predictor = Predictor.load(
+        folder, SessionPool(device="cpu"), Limits(), batch_tokens=1, batch_pixels=1, batch_tap_bytes=1
+    )
+    job = predictor.smallest
+    predictor.run([job])
+    assert not predictor.closed
+    predictor.close()
+    assert predictor.closed
+    with pytest.raises(Unloaded, match="tiny-text/1 was unloaded"):
+        predictor.run([job])
+    predictor.close()  # again: nothing
+    payload = Payload(data="kept")  # a kept prediction is drawn on its input
+    assert predictor.decode(payload).tokens == predictors["text"].decode(payload).tokens
+
+
+def test_memory_that_does_not_suffice_beside_the_graphs_is_said_so(
+    predictors: dict[str, Predictor], items: dict[str, list[Item]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = predictors["text"]
+    assert predictor._graphs is not None
+
+    def exhausted(items: list[Item]) -> None:
+        np.empty(2**62, np.uint8)
+
+    monkeypatch.setattr(predictor._graphs, "stack", exhausted)
+    with pytest.raises(OutOfMemory):
+        predictor.run([Job(item=items["text"][0])])
 
 
 def test_logits_that_do_not_match_the_labels_are_refused(predictors: dict[str, Predictor]) -> None:
@@ -345,13 +403,13 @@ def test_a_bundle_is_checked_before_any_graph_is_opened(text_repository: Path) -
     (folder / "model.onnx").write_bytes(b"")
     pool = SessionPool(device="cpu")
     with pytest.raises(BundleError, match=r"model.onnx does not match its checksum"):
-        Predictor.load(folder, pool, Limits(), batch_tokens=1, batch_pixels=1)
+        Predictor.load(folder, pool, Limits(), batch_tokens=1, batch_pixels=1, batch_tap_bytes=1)
 
 
 def test_a_batch_costs_tokens_or_pixels(
     predictors: dict[str, Predictor], items: dict[str, list[Item]]
 ) -> None:
-    assert [predictors[family].batch_cost for family in FAMILIES] == [512, 100_000, 100_000]
+    assert [predictors[family].limits.cost for family in FAMILIES] == [512, 100_000, 100_000]
     assert [Job(item=item, maps=frozenset()).cost for item in items["text"]] == [
         min(len(text.encode()), 62) + 2 for text in TEXTS
     ]
@@ -364,7 +422,8 @@ def test_padding_is_the_models_own_token(predictors: dict[str, Predictor]) -> No
     spec = predictor.manifest.preprocessing.model_copy(update={"pad_id": 7})
     other = with_manifest(predictor, preprocessing=spec)
     short, long = predictor.decode(Payload(data="a")), predictor.decode(Payload(data="abcd"))
-    feeds = other._stack([short, long])
+    assert other._graphs is not None
+    feeds = other._graphs.stack([short, long])
     assert feeds["input_ids"][0].tolist() == [*short.tensors["input_ids"].tolist(), 7, 7, 7]
     assert feeds["lengths"].tolist() == [3, 6]
 
@@ -376,7 +435,9 @@ def quantised(lowered: Callable[..., Path]) -> Callable[[str], Predictor]:
 
     def load(family: str) -> Predictor:
         folder = lowered(family, "int8")
-        return Predictor.load(folder, pool, Limits(), batch_tokens=512, batch_pixels=100_000)
+        return Predictor.load(
+            folder, pool, Limits(), batch_tokens=512, batch_pixels=100_000, batch_tap_bytes=2**28
+        )
 
     return load
 
@@ -411,13 +472,12 @@ def test_in_int8_with_dynamic_ranges_an_outlier_does_not_touch_its_neighbour(
     assert np.abs(mixed.logits - alone.logits).max() > 1e-3  # together they would disturb each other
 
     async def submit() -> list[Done]:
-        scheduler = Scheduler(slots=1, queue_entries=9)
+        scheduler = Scheduler(slots=1, queue_batches=9)
+        scheduler.start()
         requests = [
             asyncio.create_task(scheduler.submit(predictor, jobs))
             for jobs in ([extreme, ordinary], [ordinary], [ordinary, extreme], [extreme])
         ]
-        await asyncio.sleep(0)  # all wait before any is taken
-        scheduler.start()
         answers = await asyncio.gather(*requests)
         await scheduler.close()
         return [answers[0][1], answers[1][0], answers[2][0]]
@@ -433,7 +493,7 @@ def test_in_int8_with_static_ranges_inputs_may_share_a_batch(
     predictor, item = quantised("image"), items["image"][1]
     maps = all_maps(predictor)
     ordinary, extreme = Job(item=item, maps=maps), Job(item=outlier(item), maps=maps)
-    assert predictor.batch_cost > 2 * ordinary.cost
+    assert predictor.limits.cost > 2 * ordinary.cost
     (alone,) = predictor.run([ordinary])
     for batch, row in (([ordinary, extreme], 0), ([extreme, extreme, ordinary], 2)):
         assert_same(predictor.run(batch)[row], alone, maps)

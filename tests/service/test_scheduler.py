@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
 
+from service.batch import PADDING_SHARE, BatchLimits
 from service.errors import Overloaded
-from service.scheduler import PADDING_SHARE, Done, Scheduler, form_batch
+from service.scheduler import Run, Scheduler
+from service.slots import SlotDied
+from service.waiting import Done
 
 pytestmark = pytest.mark.anyio
 
@@ -28,25 +32,37 @@ def anyio_backend() -> str:
 class Job:
     name: str
     cost: int = 10
-    bad: bool = False
+    error: type[BaseException] | None = None
+    taps: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
 class Runner:
-    """Stands for a model: says each job's name, and fails a batch that holds a bad one.
+    """Stands for a model: says each job's name, and fails a batch that holds a bad one or is too large.
 
-    A batch waits in its slot until `gate` is open.
+    A batch waits in its slot until `gate` is open, and then takes `seconds` for each unit of its cost.
     """
 
     batch_cost: int = 1000
+    memory: int = 10**9
+    seconds: float = 0
     batches: list[list[Job]] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def limits(self) -> BatchLimits:
+        return BatchLimits(cost=self.batch_cost, tap_bytes=100)
 
     def run(self, jobs: Sequence[Job]) -> list[str]:
         self.batches.append(list(jobs))
         assert self.gate.wait(SECONDS)
-        if any(job.bad for job in jobs):
-            raise ArithmeticError("overflow")
+        if self.seconds:
+            time.sleep(self.seconds * len(jobs) * max(job.cost for job in jobs))
+        if sum(job.cost for job in jobs) > self.memory:
+            raise MemoryError
+        for job in jobs:
+            if job.error is not None:
+                raise job.error("overflow")
         return [f"answer to {job.name}" for job in jobs]
 
     @property
@@ -60,8 +76,10 @@ def opened(runner: Runner) -> Runner:
 
 
 @asynccontextmanager
-async def scheduling(*, slots: int = 1, queue_entries: int = 100) -> AsyncIterator[Scheduler]:
-    scheduler = Scheduler(slots=slots, queue_entries=queue_entries)
+async def scheduling(
+    *, slots: int = 1, queue_batches: int = 100, observe: Callable[[Run], None] = lambda run: None
+) -> AsyncIterator[Scheduler]:
+    scheduler = Scheduler(slots=slots, queue_batches=queue_batches, observe=observe)
     scheduler.start()
     async with asyncio.timeout(SECONDS):
         yield scheduler
@@ -94,6 +112,14 @@ async def occupy(scheduler: Scheduler, runner: Runner) -> asyncio.Task[list[Done
     return task
 
 
+async def occupy_again(scheduler: Scheduler, runner: Runner) -> asyncio.Task[list[Done]]:
+    """The same for a runner that has run before, and whose gate is shut now."""
+    before = len(runner.batches)
+    task = asyncio.create_task(scheduler.submit(runner, [Job("again")]))
+    await until(lambda: len(runner.batches) > before)
+    return task
+
+
 async def answers(request: Awaitable[list[Done]]) -> list[str]:
     return [done.result for done in await request]
 
@@ -116,7 +142,7 @@ async def test_what_waits_while_the_slot_is_busy_becomes_one_batch() -> None:
     async with scheduling() as scheduler:
         first = await occupy(scheduler, runner)
         tasks = await submitted(scheduler, runner, [Job("a")], [Job("b"), Job("c")], [Job("d")])
-        assert repr(scheduler) == "<Scheduler slots=1 waiting=4 closing=False>"
+        assert repr(scheduler) == "<Scheduler slots=1 busy=1 waiting=4 open=True>"
         runner.gate.set()
         assert [done.batch for task in (first, *tasks) for done in await task] == [1, 4, 4, 4, 4]
     assert runner.names == [["first"], ["a", "b", "c", "d"]]
@@ -157,18 +183,18 @@ async def test_answers_keep_their_order_and_are_not_mixed() -> None:
         [Job(f"{request}.{index}", cost=rng.randint(1, 30)) for index in range(rng.randint(1, 5))]
         for request in range(60)
     ]
-    async with scheduling(slots=3, queue_entries=1000) as scheduler:
+    async with scheduling(slots=3, queue_batches=1000) as scheduler:
         found = await asyncio.gather(*(answers(scheduler.submit(runner, jobs)) for jobs in requests))
     assert found == [[f"answer to {job.name}" for job in jobs] for jobs in requests]
     assert sum(map(len, runner.batches)) == sum(map(len, requests))
 
 
 async def test_a_full_queue_takes_all_of_a_request_or_none() -> None:
-    runner = Runner()
-    async with scheduling(queue_entries=3) as scheduler:
+    runner = Runner(batch_cost=10)
+    async with scheduling(queue_batches=3) as scheduler:
         await occupy(scheduler, runner)
         (two,) = await submitted(scheduler, runner, [Job("a"), Job("b")])
-        with pytest.raises(Overloaded, match="full") as caught:
+        with pytest.raises(Overloaded, match="the queue holds 3 batches") as caught:
             await scheduler.submit(runner, [Job("c"), Job("d")])
         assert (caught.value.field, caught.value.limit) == ("queue", 3)
         assert scheduler.waiting == 2
@@ -179,11 +205,46 @@ async def test_a_full_queue_takes_all_of_a_request_or_none() -> None:
     assert "c" not in {name for names in runner.names for name in names}
 
 
+async def test_an_empty_queue_takes_any_request() -> None:
+    runner = opened(Runner(batch_cost=10))
+    async with scheduling(queue_batches=1) as scheduler:
+        assert len(await scheduler.submit(runner, [Job(f"{index}") for index in range(5)])) == 5
+
+
+async def test_a_full_queue_leaves_room_in_that_of_another_model() -> None:
+    busy, other = Runner(batch_cost=10), Runner(batch_cost=10)
+    async with scheduling(queue_batches=1) as scheduler:
+        await occupy(scheduler, busy)
+        await submitted(scheduler, busy, [Job("a")])
+        with pytest.raises(Overloaded):
+            await scheduler.submit(busy, [Job("b")])
+        opened(other)
+        assert await answers(scheduler.submit(other, [Job("c")])) == ["answer to c"]
+        busy.gate.set()
+
+
+async def test_a_refused_request_is_told_when_the_queue_will_have_been_worked_off() -> None:
+    runner = opened(Runner(batch_cost=10, seconds=0.01))
+    async with scheduling(queue_batches=30) as scheduler:
+        await scheduler.submit(runner, [Job("pace")])
+        assert scheduler.backlog(runner) == 0
+        runner.gate.clear()
+        await occupy_again(scheduler, runner)
+        (waiting,) = await submitted(scheduler, runner, [Job(f"{index}") for index in range(30)])
+        assert 2.9 < scheduler.backlog(runner) < 6  # 30 batches of 0.1 s, and this machine's own delays
+        with pytest.raises(Overloaded) as caught:
+            await scheduler.submit(runner, [Job("more")])
+        assert caught.value.retry_after in (3, 4, 5, 6)
+        runner.seconds = 0
+        runner.gate.set()
+        await waiting
+
+
 async def test_a_bad_job_fails_alone() -> None:
     runner = Runner()
     async with scheduling() as scheduler:
         await occupy(scheduler, runner)
-        tasks = await submitted(scheduler, runner, [Job("a")], [Job("b", bad=True)], [Job("c")])
+        tasks = await submitted(scheduler, runner, [Job("a")], [Job("b", error=ArithmeticError)], [Job("c")])
         runner.gate.set()
         assert await answers(tasks[0]) == ["answer to a"]
         assert await answers(tasks[2]) == ["answer to c"]
@@ -191,17 +252,93 @@ async def test_a_bad_job_fails_alone() -> None:
             await tasks[1]
         assert await answers(scheduler.submit(runner, [Job("after")])) == ["answer to after"]
         assert scheduler.alive
-    assert runner.names == [["first"], ["a", "b", "c"], ["a"], ["b"], ["c"], ["after"]]
+    assert runner.names == [["first"], ["a", "b", "c"], ["a"], ["b", "c"], ["b"], ["c"], ["after"]]
+
+
+async def test_the_culprit_of_a_large_batch_is_found_by_halves() -> None:
+    runner = Runner()
+    jobs = [Job(f"{index}", error=ArithmeticError if index == 37 else None) for index in range(64)]
+    async with scheduling() as scheduler:
+        await occupy(scheduler, runner)
+        tasks = await submitted(scheduler, runner, *([job] for job in jobs))
+        runner.gate.set()
+        found = await asyncio.gather(*map(answers, tasks), return_exceptions=True)
+    assert [index for index, answer in enumerate(found) if isinstance(answer, ArithmeticError)] == [37]
+    assert [answer for answer in found if not isinstance(answer, BaseException)] == [
+        [f"answer to {job.name}"] for job in jobs if job.error is None
+    ]
+    assert len(runner.batches) == 1 + 1 + 2 * 6
+
+
+async def test_a_batch_that_exhausts_memory_is_split_and_tried_again() -> None:
+    runner = Runner(memory=30)
+    async with scheduling() as scheduler:
+        await occupy(scheduler, runner)
+        (task,) = await submitted(scheduler, runner, [Job(f"{index}") for index in range(8)])
+        runner.gate.set()
+        assert await answers(task) == [f"answer to {index}" for index in range(8)]
+    assert [len(batch) for batch in runner.batches] == [1, 8, 4, 2, 2, 4, 2, 2]
+
+
+async def test_entries_of_a_thread_that_died_are_run_in_a_new_one() -> None:
+    class Fatal(Runner):
+        threads: list[threading.Thread] = []  # noqa: RUF012
+
+        def run(self, jobs: Sequence[Job]) -> list[str]:
+            self.threads.append(threading.current_thread())
+            if len(self.threads) == 1:
+                raise SystemExit
+            return super().run(jobs)
+
+    runner = opened(Fatal())
+    async with scheduling() as scheduler:
+        assert await answers(scheduler.submit(runner, [Job("a"), Job("b")])) == ["answer to a", "answer to b"]
+        assert scheduler.alive
+        assert not runner.threads[0].is_alive()
+        assert runner.threads[1].is_alive()
+        assert runner.threads[1] is not runner.threads[0]
+
+
+async def test_a_job_that_kills_every_thread_fails_alone() -> None:
+    runner = Runner()
+    async with scheduling() as scheduler:
+        await occupy(scheduler, runner)
+        tasks = await submitted(scheduler, runner, [Job("a")], [Job("b", error=SystemExit)])
+        runner.gate.set()
+        assert await answers(tasks[0]) == ["answer to a"]
+        with pytest.raises(SlotDied):
+            await tasks[1]
+        assert await answers(scheduler.submit(runner, [Job("after")])) == ["answer to after"]
 
 
 async def test_a_request_fails_with_its_bad_job_and_what_waits_of_it_is_dropped() -> None:
     runner = opened(Runner(batch_cost=10))
     async with scheduling() as scheduler:
         with pytest.raises(ArithmeticError):
-            await scheduler.submit(runner, [Job("a", bad=True), *(Job(f"{index}") for index in range(20))])
+            await scheduler.submit(
+                runner, [Job("a", error=ArithmeticError), *(Job(f"{index}") for index in range(20))]
+            )
         assert await answers(scheduler.submit(runner, [Job("after")])) == ["answer to after"]
         assert scheduler.waiting == 0
     assert len(runner.batches) < 20
+
+
+async def test_every_batch_is_told_with_its_cost_and_padding() -> None:
+    runs: list[Run] = []
+    runner = Runner()
+    async with scheduling(observe=runs.append) as scheduler:
+        await occupy(scheduler, runner)
+        (task,) = await submitted(
+            scheduler, runner, [Job("a", cost=100), Job("b", cost=95), Job("c", cost=1)]
+        )
+        runner.gate.set()
+        await task
+    assert [(list(run.results), run.cost) for run in runs] == [
+        (["answer to first"], 10),
+        (["answer to a", "answer to b"], 200),
+        (["answer to c"], 1),
+    ]
+    assert [run.padding_share for run in runs] == [0, pytest.approx(5 / 200), 0]
 
 
 async def test_a_runner_that_loses_an_answer_fails_and_leaves_the_slot_working() -> None:
@@ -256,10 +393,11 @@ async def test_a_caller_who_leaves_during_the_run_leaves_the_slot_working() -> N
 
 
 async def test_a_caller_who_leaves_during_a_failing_run_is_not_run_again() -> None:
-    runner, hold = Runner(), Runner()
+    runner, hold, spare = Runner(), Runner(), Runner()
     async with scheduling() as scheduler:
+        await occupy(scheduler, spare)
         await occupy(scheduler, hold)
-        gone, stays = await submitted(scheduler, runner, [Job("a", bad=True)], [Job("b")])
+        gone, stays = await submitted(scheduler, runner, [Job("a", error=ArithmeticError)], [Job("b")])
         hold.gate.set()
         await until(lambda: runner.names == [["a", "b"]])
         gone.cancel()
@@ -267,37 +405,90 @@ async def test_a_caller_who_leaves_during_a_failing_run_is_not_run_again() -> No
             await gone
         runner.gate.set()
         assert await answers(stays) == ["answer to b"]
+        spare.gate.set()
     assert runner.names == [["a", "b"], ["b"]]
 
 
-async def test_models_take_turns() -> None:
-    order: list[str] = []
+async def competing(order: list[str], batches: Mapping[str, tuple[int, float]], *, before: str = "") -> None:
+    """Models of so many batches, each so many seconds long, compete for a slot; a third holds the spare one.
+
+    Their batches' names go to `order`. The model `before` has had the slot for itself for a while.
+    """
 
     class Named(Runner):
         def run(self, jobs: Sequence[Job]) -> list[str]:
             order.extend(job.name for job in jobs)
             return super().run(jobs)
 
-    one, other = Named(batch_cost=10), opened(Named(batch_cost=10))
+    hog = Runner()
     async with scheduling() as scheduler:
-        await occupy(scheduler, one)
-        tasks = await submitted(scheduler, one, [Job("a1"), Job("a2"), Job("a3")])
-        tasks += await submitted(scheduler, other, [Job("b1"), Job("b2")])
-        one.gate.set()
+        holding = await occupy(scheduler, hog)
+        runners = {
+            name: opened(Named(batch_cost=10, seconds=seconds / 10)) for name, (_, seconds) in batches.items()
+        }
+        for name, runner in runners.items():
+            for _ in range(30 if name == before else 1):
+                await scheduler.submit(runner, [Job(name)])
+        order.clear()
+        tasks = [
+            asyncio.create_task(scheduler.submit(runners[name], [Job(name)] * count))
+            for name, (count, _) in batches.items()
+        ]
         await asyncio.gather(*tasks)
-    assert order == ["first", "a1", "b1", "a2", "b2", "a3"]
+        hog.gate.set()
+        await holding
+
+
+async def test_models_share_the_slots_time_however_much_each_has_waiting() -> None:
+    order: list[str] = []
+    await competing(order, {"a": (20, 0.03), "b": (60, 0.01)})
+    assert 7 <= order[:40].count("a") <= 13  # 10 of 30 ms beside 30 of 10 ms
+
+
+async def test_a_model_with_more_waiting_has_no_larger_share() -> None:
+    order: list[str] = []
+    await competing(order, {"a": (60, 0.005), "b": (10, 0.005)})
+    assert 8 <= order[:20].count("a") <= 12
+
+
+async def test_what_a_model_had_while_others_were_idle_is_not_held_against_it() -> None:
+    order: list[str] = []
+    await competing(order, {"a": (20, 0.005), "b": (20, 0.005)}, before="a")
+    assert 8 <= order[:20].count("a") <= 12
+
+
+async def test_a_model_without_a_slot_does_not_wait_for_the_batches_of_another() -> None:
+    long, light = Runner(batch_cost=10), opened(Runner(batch_cost=10))
+    async with scheduling(slots=2) as scheduler:
+        tasks = [asyncio.create_task(scheduler.submit(long, [Job(name)])) for name in "abc"]
+        await until(lambda: len(long.batches) == 2)
+        assert await answers(scheduler.submit(light, [Job("light")])) == ["answer to light"]
+        assert len(long.batches) == 2  # the further slot is not for the one that has the others
+        long.gate.set()
+        await asyncio.gather(*tasks)
+
+
+async def test_the_memory_of_taps_bounds_a_batch() -> None:
+    runner = Runner()
+    async with scheduling() as scheduler:
+        await occupy(scheduler, runner)
+        asking = [Job(f"{index}", taps={"query": 20, "key": 20}) for index in range(4)]
+        (task,) = await submitted(scheduler, runner, asking)
+        runner.gate.set()
+        await task
+    assert [len(batch) for batch in runner.batches] == [1, 2, 2]
 
 
 async def test_closing_answers_what_was_accepted_and_refuses_the_rest() -> None:
     runner = Runner(batch_cost=10)
-    scheduler = Scheduler(slots=1, queue_entries=100)
+    scheduler = Scheduler(slots=1, queue_batches=100)
     assert not scheduler.alive
     scheduler.start()
     assert scheduler.alive
     first = await occupy(scheduler, runner)
     (waiting,) = await submitted(scheduler, runner, [Job("a"), Job("b")])
     closing = asyncio.create_task(scheduler.close())
-    await until(lambda: "closing=True" in repr(scheduler))
+    await until(lambda: "open=False" in repr(scheduler))
     assert not scheduler.alive
     with pytest.raises(Overloaded, match="shutting down"):
         await scheduler.submit(runner, [Job("late")])
@@ -308,25 +499,3 @@ async def test_closing_answers_what_was_accepted_and_refuses_the_rest() -> None:
     assert await answers(first) == ["answer to first"]
     assert await answers(waiting) == ["answer to a", "answer to b"]
     assert runner.names == [["first"], ["a"], ["b"]]
-
-
-@pytest.mark.parametrize(
-    ("costs", "limit", "chosen"),
-    [
-        ([], 10, set()),
-        ([5], 10, {0}),
-        ([50], 10, {0}),
-        ([50, 50], 10, {0}),
-        ([5, 5], 10, {0, 1}),
-        ([5, 5, 5], 10, {0, 1}),
-        ([100, 1, 100], 1000, {0, 2}),  # 1 beside 100 would be mostly padding
-        ([1, 100, 100], 1000, {0}),  # the oldest goes first, however good the others fit
-        ([20, 19, 18, 17], 1000, {0, 1, 2}),  # 57 of 60, then 74 of 80
-        ([10, 11, 9, 10], 40, {0, 2, 3}),  # 31 of 33 is too little, 29 of 30 is not
-        ([100, 99, 101], 250, {0, 1}),
-    ],
-)
-def test_the_oldest_job_is_joined_by_those_nearest_to_it(
-    costs: list[int], limit: int, chosen: set[int]
-) -> None:
-    assert form_batch(costs, limit) == chosen

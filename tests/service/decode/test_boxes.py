@@ -45,14 +45,14 @@ def entry(*inside: bytes, depth: int = 24) -> bytes:
 
 def test_a_plain_file_stays_as_it_is() -> None:
     data = file(track(entry(box(b"avcC", bytes(8))), counted(b"stsz", 30)))
-    assert tame(data, Limits()) == data
+    assert tame(data, Limits()).data == data
 
 
 def test_what_shows_no_pictures_is_passed_over() -> None:
     sound = track(counted(b"stsz", 5_000_000), kind=b"soun")
     extra = box(b"sidx", bytes(24)) + box(b"uuid", bytes(32))
     data = file(track(counted(b"stsz", 3)), sound, box(b"udta", handler(b"soun"))) + extra
-    tamed = tame(data, Limits())
+    tamed = tame(data, Limits()).data
     assert len(tamed) == len(data)
     for kind in (b"sidx", b"uuid", b"udta"):
         assert kind not in tamed
@@ -63,13 +63,13 @@ def test_boxes_are_known_by_where_they_lie() -> None:
     # Demuxers read a box wherever it stands; a second handler makes pictures of sound, or the reverse.
     hidden = counted(b"stsz", 2**31)
     data = file(track(entry(hidden, handler(b"soun")), counted(b"stsz", 3), handler(b"soun")))
-    tamed = tame(data, Limits())
+    tamed = tame(data, Limits()).data
     assert (tamed.count(b"stsz"), tamed.count(b"hdlr")) == (1, 1)
 
 
 def test_compressed_indexes_are_passed_over() -> None:
     data = file(track(counted(b"stsz", 1)), box(b"cmov", box(b"dcom", b"zlib")))
-    assert b"cmov" not in tame(data, Limits())
+    assert b"cmov" not in tame(data, Limits()).data
 
 
 @pytest.mark.parametrize("kind", [b"stsz", b"stz2"])
@@ -94,9 +94,9 @@ def test_edits_multiply_samples() -> None:
 def test_a_cut_off_file_keeps_what_is_whole() -> None:
     data = file(track(counted(b"stsz", 3)))
     cut = data[:-7]
-    assert tame(cut, Limits()) == cut
+    assert tame(cut, Limits()).data == cut
     fragment = box(b"moof", box(b"mfhd"), box(b"traf", counted(b"trun", 3)))
-    assert tame(data + fragment[:-4], Limits())[len(data) + 4 :][:4] == b"skip"
+    assert tame(data + fragment[:-4], Limits()).data[len(data) + 4 :][:4] == b"skip"
 
 
 @pytest.mark.parametrize(

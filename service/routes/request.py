@@ -1,0 +1,85 @@
+"""A request under way: admitted, read in time, and given up when its client has left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from service.errors import TooSlow
+from service.inference import Inference
+from service.predictor import Predictor
+
+
+def inference(request: Request) -> Inference:
+    """The server's models and what runs them."""
+    found: Inference = request.app.state.inference
+    return found
+
+
+def client(request: Request) -> str | None:
+    """Who asks, by the name of their key; None where no keys are in force."""
+    name: str | None = getattr(request.state, "client", None)
+    return name
+
+
+async def unready(request: Request) -> str | None:
+    """Why the server should be sent no requests at present; None where it should."""
+    found = inference(request)
+    return "the server is about to end" if found.draining else await found.readiness.check()
+
+
+@contextmanager
+def admitted(request: Request, name: str, version: str | None = None) -> Iterator[Predictor]:
+    """The model that a request with a body is for; raises NotFound and Overloaded before any of it is read.
+
+    A body that does not say its length counts as the largest, and so does one that has to be unpacked.
+    """
+    found = inference(request)
+    declared = "" if "content-encoding" in request.headers else request.headers.get("content-length", "")
+    nbytes = int(declared) if declared.isdecimal() else found.settings.max_body_bytes
+    with found.admit(name, version, nbytes=nbytes) as predictor:
+        yield predictor
+
+
+@asynccontextmanager
+async def arriving(request: Request) -> AsyncIterator[None]:
+    """A block that reads the body; raises TooSlow where that takes longer than a request may."""
+    seconds = inference(request).settings.timeout_seconds
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        detail = f"the body did not arrive within {seconds:g} seconds"
+        raise TooSlow(detail, field="body", limit=seconds) from error
+
+
+@asynccontextmanager
+async def connected(request: Request) -> AsyncIterator[None]:
+    """A block that is cancelled when the client goes away; begins when the body has been read.
+
+    Raises ClientDisconnect then.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if gone and task.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
+    finally:
+        watcher.cancel()

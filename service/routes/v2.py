@@ -1,0 +1,242 @@
+"""The Open Inference Protocol: health, metadata, inference, statistics, and the model repository."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from service.catalog import Entry
+from service.errors import InvalidInput
+from service.inference import Inference, Inferred
+from service.maps import Selection
+from service.predictor import Predictor
+from service.routes.request import admitted, arriving, connected, inference, unready
+from service.v2 import documents, openapi
+from service.v2.compression import SMALLEST, accepted, compress, decompress
+from service.v2.framing import (
+    HEADER_LENGTH,
+    InferRequest,
+    InferResponse,
+    Scalar,
+    read_json,
+    read_parameters,
+    read_request,
+)
+from service.v2.inputs import read_inputs
+from service.v2.outputs import Outputs
+from service.v2.parameters import check_supported, map_options, timeout
+
+router = APIRouter(prefix="/v2", responses=openapi.ERRORS, tags=["Open Inference Protocol"])
+
+
+@router.get("", summary="The server, and which extensions of the protocol it speaks")
+async def server() -> documents.ServerMetadata:
+    return documents.server_metadata()
+
+
+@router.get("/health/live", summary="Whether the process answers")
+async def live() -> documents.Live:
+    return documents.Live()
+
+
+@router.get("/health/ready", summary="Whether every model can be asked", response_model=documents.Ready)
+async def ready(request: Request) -> Response:
+    reason = await unready(request)
+    return _unavailable(reason) if reason else JSONResponse(documents.Ready().model_dump())
+
+
+@router.get("/models/stats", summary="What was inferred so far, by every version that is ready")
+async def all_statistics(request: Request) -> documents.StatisticsDocument:
+    return _statistics(inference(request), _served(request))
+
+
+@router.get("/models/{name}/stats", summary="The same of one model")
+@router.get("/models/{name}/versions/{version}/stats", summary="The same of one version")
+async def statistics(request: Request, name: str, version: str | None = None) -> documents.StatisticsDocument:
+    inference(request).registry.get(name, version)
+    meant = [one for one in _served(request) if one.name == name and version in (None, one.version)]
+    return _statistics(inference(request), meant)
+
+
+@router.get("/models/{name}", summary="A model's inputs and outputs")
+@router.get("/models/{name}/versions/{version}", summary="The same of one version")
+async def metadata(request: Request, name: str, version: str | None = None) -> documents.ModelMetadata:
+    manifest = inference(request).registry.get(name, version).manifest
+    return documents.model_metadata(manifest, [one.version for one in _served(request) if one.name == name])
+
+
+@router.get("/models/{name}/config", summary="A model's configuration, in Triton's words")
+@router.get("/models/{name}/versions/{version}/config", summary="The same of one version")
+async def config(request: Request, name: str, version: str | None = None) -> documents.ModelConfig:
+    found = inference(request)
+    return documents.model_config(found.registry.get(name, version).manifest, found.settings.max_items)
+
+
+@router.get(
+    "/models/{name}/ready", summary="Whether a model can be asked", response_model=documents.ModelReady
+)
+@router.get(
+    "/models/{name}/versions/{version}/ready",
+    summary="Whether a version can be asked",
+    response_model=documents.ModelReady,
+)
+async def model_ready(request: Request, name: str, version: str | None = None) -> Response:
+    entries = [
+        one
+        for one in inference(request).registry.entries()
+        if one.name == name and version in (None, one.version)
+    ]
+    if entries and not any(one.served for one in entries):
+        return _unavailable(f"model {name}: {'; '.join(map(str, entries))}")
+    inference(request).registry.get(name, version)  # says what there is where this is not
+    return JSONResponse(documents.ModelReady(name=name).model_dump())
+
+
+@router.post(
+    "/models/{name}/infer",
+    summary="Predictions, and the attention maps that are asked for",
+    openapi_extra=openapi.INFER,
+    responses=openapi.INFERRED,
+    response_class=Response,
+)
+@router.post(
+    "/models/{name}/versions/{version}/infer",
+    summary="The same by one version",
+    openapi_extra=openapi.INFER,
+    responses=openapi.INFERRED,
+    response_class=Response,
+)
+async def infer(request: Request, name: str, version: str | None = None) -> Response:
+    found = inference(request)
+    with admitted(request, name, version) as predictor:
+        family = predictor.manifest.family
+        async with arriving(request):
+            body = await request.body()
+        async with connected(request):
+            asked = await found.in_thread(family, _read, request, body, found.settings.max_body_bytes)
+            options = map_options(asked.parameters)
+            check_supported(asked.parameters)
+            target = None if options.target is None else predictor.target(options.target)
+            selection = Selection(layers=options.layers, heads=options.heads, target=target)
+            outputs = Outputs(asked, predictor, options.maps)
+            for spec in predictor.manifest.maps:
+                if spec.name in outputs.maps:
+                    selection.check(spec)
+            inferred = await found.infer(
+                predictor,
+                read_inputs(asked.inputs, predictor.manifest, max_items=found.settings.max_items),
+                maps=outputs.maps,
+                timeout=timeout(asked.parameters),
+            )
+            encoding = accepted(request.headers.get("accept-encoding"))
+            response = await found.in_thread(
+                "drawing", _answer, predictor, asked, outputs, inferred, selection, encoding
+            )
+    response.headers["x-queue-time"] = f"{1000 * inferred.queue_seconds:.3f}"
+    response.headers["x-inference-time"] = f"{1000 * inferred.run_seconds:.3f}"
+    response.headers[f"x-compute-{'tokens' if family == 'text' else 'pixels'}"] = str(inferred.cost)
+    return response
+
+
+def _read(request: Request, body: bytes, max_bytes: int) -> InferRequest:
+    """A request's body, unpacked, as its tensors; raises a Problem."""
+    encoding = ", ".join(request.headers.getlist("content-encoding"))
+    return read_request(decompress(body, encoding, max_bytes=max_bytes), request.headers.get(HEADER_LENGTH))
+
+
+def _answer(
+    predictor: Predictor,
+    asked: InferRequest,
+    outputs: Outputs,
+    inferred: Inferred,
+    selection: Selection,
+    encoding: str | None,
+) -> Response:
+    tensors = outputs.tensors(inferred, selection)
+    body, length = InferResponse(
+        model_name=predictor.manifest.name,
+        model_version=predictor.manifest.version,
+        id=asked.id,
+        outputs=tensors,
+        binary=frozenset(one.name for one in tensors if asked.binary(one.name)),
+    ).write()
+    headers = {}
+    if length is not None:
+        headers[HEADER_LENGTH] = str(length)
+    if encoding is not None and len(body) >= SMALLEST:
+        headers["content-encoding"] = encoding
+        body = compress(body, encoding)
+    media_type = "application/json" if length is None else "application/octet-stream"
+    return Response(body, media_type=media_type, headers=headers)
+
+
+@router.post("/repository/index", summary="Every version in the repository", openapi_extra=openapi.INDEX)
+async def index(request: Request) -> list[documents.IndexEntry]:
+    document = await _document(request)
+    only_ready = document.get("ready", False)
+    if not isinstance(only_ready, bool):
+        raise InvalidInput("ready: true or false", field="ready")
+    return [
+        documents.index_entry(one)
+        for one in inference(request).registry.entries()
+        if one.served or not only_ready
+    ]
+
+
+@router.post(
+    "/repository/models/{name}/load",
+    summary="Load what the repository holds of a model",
+    openapi_extra=openapi.LOAD,
+    response_class=Response,
+)
+async def load(request: Request, name: str) -> Response:
+    for parameter in await _parameters(request):
+        raise InvalidInput(
+            f"parameters.{parameter[:80]!r}: a model is loaded as it was exported, without any",
+            field="parameters",
+        )
+    await inference(request).registry.load(name)
+    return Response()
+
+
+@router.post(
+    "/repository/models/{name}/unload",
+    summary="Serve a model no more until it is loaded again",
+    openapi_extra=openapi.UNLOAD,
+    response_class=Response,
+)
+async def unload(request: Request, name: str) -> Response:
+    for parameter, value in (await _parameters(request)).items():
+        if parameter != "unload_dependents" or not isinstance(value, bool):
+            raise InvalidInput(
+                f"parameters.{parameter[:80]!r}: unload_dependents alone, true or false", field="parameters"
+            )
+    await inference(request).registry.unload(name)
+    return Response()
+
+
+async def _parameters(request: Request) -> dict[str, Scalar]:
+    return read_parameters(await _document(request), "parameters")
+
+
+async def _document(request: Request) -> dict[str, object]:
+    """A small JSON body, of which there need be none."""
+    async with arriving(request):
+        body = await request.body()
+    return read_json(body) if body else {}
+
+
+def _served(request: Request) -> list[Entry]:
+    return [one for one in inference(request).registry.entries() if one.served]
+
+
+def _statistics(found: Inference, entries: list[Entry]) -> documents.StatisticsDocument:
+    return documents.StatisticsDocument.model_validate(
+        {"model_stats": [found.statistics.of(one.name, one.version).document() for one in entries]}
+    )
+
+
+def _unavailable(reason: str) -> JSONResponse:
+    return JSONResponse(documents.ErrorDocument(error=reason).model_dump(), HTTPStatus.SERVICE_UNAVAILABLE)

@@ -1,0 +1,39 @@
+"""What the parameters of a request mean: the protocol's own, and ours about maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from service.errors import InvalidInput
+from service.routes.body import parse_options
+from service.schemas import PredictOptions
+from service.v2.framing import Scalar
+
+MICROSECONDS = 1_000_000
+MAP_OPTIONS = ("maps", "layers", "heads", "target")
+UNSUPPORTED = ("sequence_id", "sequence_start", "sequence_end", "priority")  # but for what means none
+
+
+def timeout(parameters: Mapping[str, Scalar]) -> float | None:
+    """Seconds, of what is given in microseconds; None where it is 0 or left out. Raises InvalidInput."""
+    given = parameters.get("timeout", 0)
+    if type(given) is not int or not 0 <= given < 2**64:
+        raise InvalidInput("parameters.timeout: a whole number of microseconds", field="timeout", limit=2**64)
+    return given / MICROSECONDS or None
+
+
+def check_supported(parameters: Mapping[str, Scalar]) -> None:
+    """Raise InvalidInput for sequences and priorities, which there are none of."""
+    for name in UNSUPPORTED:
+        if parameters.get(name, 0) not in (0, ""):
+            raise InvalidInput(f"parameters.{name}: no model here has sequences or priorities", field=name)
+
+
+def map_options(parameters: Mapping[str, Scalar]) -> PredictOptions:
+    """`maps`, `layers`, `heads` and `target`, as under /v1; raises UnknownOption and InvalidInput."""
+    given = {name: parameters[name] for name in MAP_OPTIONS if name in parameters}
+    for name, value in given.items():
+        if not isinstance(value, str) and (name == "maps" or type(value) is not int):
+            kinds = "a string" if name == "maps" else "a string or a whole number"
+            raise InvalidInput(f"parameters.{name}: {kinds}", field=name)
+    return parse_options(PredictOptions, given)
