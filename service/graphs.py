@@ -13,7 +13,7 @@ from service.bundle import Manifest, MapSpec
 from service.decode.item import Item
 from service.job import Job, Outcome
 from service.maps import AttentionMap
-from service.sessions import Program, Rows
+from service.sessions import OutOfMemory, Program, Rows, memory_errors
 
 Array = NDArray[Any]
 OUTPUT = "logits"
@@ -31,7 +31,17 @@ class Graphs:
         self._padding = {"input_ids": getattr(manifest.preprocessing, "pad_id", 0)}
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Run a batch; a map's program gets the smallest stretch of rows that holds all who ask for it."""
+        """Run a batch; raises OutOfMemory, and gives back what it had claimed with the next one."""
+        try:
+            with memory_errors():
+                return self._run(jobs)
+        except OutOfMemory:
+            for program in (self.model, *self.programs.values()):
+                program.crowded = True
+            raise
+
+    def _run(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """A map's program gets the smallest stretch of rows that holds all who ask for it."""
         order = sorted(range(len(jobs)), key=lambda index: sorted(jobs[index].maps))
         batch = [jobs[index] for index in order]
         feeds = self.stack([job.item for job in batch])

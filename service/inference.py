@@ -234,8 +234,8 @@ class Inference:
             folder,
             self._pool,
             self.settings.limits(),
-            batch_tokens=self.settings.batch_tokens,
-            batch_pixels=self.settings.batch_pixels,
+            batch_tokens=self.settings.tokens_of_a_batch,
+            batch_pixels=self.settings.pixels_of_a_batch,
             batch_tap_bytes=self.settings.batch_tap_bytes,
             budget=self._decoding,
         )

@@ -12,7 +12,7 @@ from service.bundle import BundleError
 from service.catalog import Entry
 from service.predictor import Predictor
 from service.repository import Content, Place, content_of
-from service.sessions import OutOfMemory, ProviderError
+from service.sessions import OutOfMemory, ProviderError, memory_errors
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,8 @@ class Loader:
         refused = Entry(name=place.name, version=place.version, state="refused")
         started = time.perf_counter()
         try:
-            predictor = self._load(folder, place, content)
+            with memory_errors():
+                predictor = self._load(folder, place, content)
         except Exception as error:  # whatever is wrong with one bundle must not stop the others
             logger.error("refused %s: %s", place, error)
             return replace(refused, reason=_reason(error))

@@ -171,5 +171,8 @@ class Metrics:
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Everything as text, in the format that `accept` prefers, and its content type."""
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # a version that is no number
+            encode, content_type = choose_encoder("")
         return encode(self.registry), content_type

@@ -20,12 +20,11 @@ from service.store import Record, Store, StoredItem
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
-    """An answer as JSON, the id under which it is kept, and what it took."""
+    """An answer as JSON, the id under which it is kept, and what it says."""
 
     key: str
     body: bytes
-    timing: Timing
-    cost: int
+    inferred: Inferred
 
 
 class Predictions:
@@ -110,7 +109,7 @@ class Predictions:
                 for shown in one.maps:
                     shown.links = {}
             body = answer.model_dump_json(exclude_none=True).encode()
-        return Answered(key=key, body=body, timing=timing, cost=found.cost)
+        return Answered(key=key, body=body, inferred=found)
 
     async def draw(
         self,

@@ -36,7 +36,7 @@ from service.decode.video import VideoDecoder
 from service.errors import InvalidInput, UnknownOption, UnsupportedMedia
 from service.graphs import Graphs
 from service.job import Job, Outcome, Payload
-from service.sessions import SessionPool, memory_errors, release_memory
+from service.sessions import SessionPool, release_memory
 
 Array = NDArray[Any]
 
@@ -199,8 +199,7 @@ class Predictor:
         graphs = self._graphs
         if graphs is None:
             raise Unloaded(f"{self.manifest.name}/{self.manifest.version} was unloaded")
-        with memory_errors():
-            return graphs.run(jobs)
+        return graphs.run(jobs)
 
     def scores(self, logits: Array) -> Array:
         """Scores [K] of logits [K]: probabilities, or the values themselves in a regression."""

@@ -199,7 +199,7 @@ class Scheduler:
         if not batch:
             return
         jobs = [entry.job for entry in batch]
-        started, clock = time.monotonic(), time.time_ns()
+        started = time.monotonic()
         try:
             results = await slot.run(lambda: runner.run(jobs))
             if len(results) != len(batch):
@@ -221,7 +221,7 @@ class Scheduler:
         )
         for entry, result in zip(batch, results, strict=True):
             if not entry.future.done():
-                entry.future.set_result(Done(result, started - entry.arrived, seconds, len(batch), clock))
+                entry.future.set_result(Done(result, started - entry.arrived, seconds, len(batch)))
 
     async def _halve(
         self, slot: Slot, runner: Runner, queue: Queue, batch: list[Entry], error: Exception

@@ -152,7 +152,7 @@ class Server(uvicorn.Server):
             # A listening socket lives until its last descriptor is closed: here after the last accept.
             spares = [socket.socket(fileno=os.dup(one.fileno())) for one in server.sockets]
             server.close()
-            for accepted in []:
+            for accepted in [one for spare in spares for one in _accept_all(spare)]:
                 await loop.connect_accepted_socket(serve, accepted)
 
 

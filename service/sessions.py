@@ -26,6 +26,8 @@ ELEMENT_TYPES = {
 }
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 LOG_ERRORS = 3
+ARENAS = {"cpu": "cpu", "cuda": "gpu"}
+SHRINK = "memory.enable_memory_arena_shrinkage"
 
 # What the arithmetic of shapes is made of.
 SHAPE_OPERATORS = {
@@ -36,7 +38,7 @@ SHAPE_OPERATORS = {
 
 # How the runtime says that memory does not suffice: it has no error class of its own for that.
 EXHAUSTED = re.compile(
-    r"failed to allocate memory|bad.?alloc|out of memory|alloc_failed|smaller than requested bytes",
+    r"failed to allocate memory|bad.?alloc|out.of.memory|alloc_failed|smaller than requested bytes",
     re.IGNORECASE,
 )
 
@@ -51,7 +53,7 @@ class OutOfMemory(RuntimeError):
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Within this block, whatever says that memory does not suffice is OutOfMemory."""
+    """Whatever says within this block that memory does not suffice is raised as OutOfMemory."""
     try:
         yield
     except OutOfMemory:
@@ -131,18 +133,26 @@ class Rows:
 
 
 class Program:
-    """One graph in one session; `run` may be called from several threads at once."""
+    """One graph in one session; `run` may be called from several threads at once.
+
+    `crowded` is set by whoever saw memory run out: a run that failed leaves what it had claimed in the arena.
+    """
 
     def __init__(self, *, session: Any, kind: str, index: int) -> None:
         self._session = session
         self._device = (kind, index)
+        self._shrinking = onnxruntime.RunOptions()
+        self._shrinking.add_run_config_entry(SHRINK, f"{ARENAS[kind]}:{index}")
+        self.crowded = False
         self.inputs: tuple[str, ...] = tuple(node.name for node in session.get_inputs())
         self.outputs: tuple[str, ...] = tuple(node.name for node in session.get_outputs())
 
+    @memory_errors()
     def run(self, feeds: Mapping[str, Array | Rows], outputs: Iterable[str]) -> dict[str, DeviceTensor]:
         """Run once; what is not in `outputs` is not bound and never leaves the graph. Raises OutOfMemory.
 
-        Feeds that the graph does not take are left out, so callers may pass everything they have.
+        Feeds that the graph does not take are left out, so callers may pass everything they have. Where the
+        program is `crowded`, the run ends with giving back the memory that the arena has no use for.
         """
         names = list(outputs)
         binding = self._session.io_binding()
@@ -154,10 +164,10 @@ class Program:
                 binding.bind_cpu_input(name, np.ascontiguousarray(feed))
         for name in names:
             binding.bind_output(name, *self._device)
-        with memory_errors():
-            binding.synchronize_inputs()
-            self._session.run_with_iobinding(binding)
-            binding.synchronize_outputs()
+        crowded, self.crowded = self.crowded, False
+        binding.synchronize_inputs()
+        self._session.run_with_iobinding(binding, self._shrinking if crowded else None)
+        binding.synchronize_outputs()
         return dict(zip(names, map(DeviceTensor, binding.get_outputs()), strict=True))
 
 
@@ -177,12 +187,12 @@ class SessionPool:
         if PROVIDERS[kind] not in onnxruntime.get_available_providers():
             raise ProviderError(f"device {device}: this ONNX Runtime was built without {PROVIDERS[kind]}")
 
+    @memory_errors()
     def open(self, path: Path) -> Program:
         """Load a graph; to be called by one thread at a time. Raises OutOfMemory too."""
-        with memory_errors():
-            session = onnxruntime.InferenceSession(
-                str(path), self._options(), providers=[(PROVIDERS[self.kind], self._provider_options())]
-            )
+        session = onnxruntime.InferenceSession(
+            str(path), self._options(), providers=[(PROVIDERS[self.kind], self._provider_options())]
+        )
         check_placement(session, PROVIDERS[self.kind], path.name)
         return Program(session=session, kind=self.kind, index=self.index)
 

@@ -15,13 +15,12 @@ PACE_WEIGHT = 0.2  # of the latest run in the moving average of what a unit of c
 
 @dataclass(frozen=True)
 class Done:
-    """A job's result and what it took, in seconds; `batch` jobs ran together from `started` (Unix, ns) on."""
+    """A job's result and what it took, in seconds; `batch` jobs ran together."""
 
     result: Any
     queue_seconds: float
     run_seconds: float
     batch: int
-    started: int
 
 
 @dataclass(eq=False)

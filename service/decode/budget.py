@@ -43,16 +43,10 @@ class Budget:
         """
         limits = self._limits
         lane = self._small if nbytes <= limits.decode_bytes // SMALL else self._large
-        if nbytes > lane.total:
-            raise TooLarge(
-                f"decoding it takes up to {nbytes} bytes of memory, decode_bytes is {limits.decode_bytes}, "
-                f"1/{KEPT} of it for small input alone",
-                field=field,
-                limit=limits.decode_bytes,
-            )
+        lane.check(nbytes, limits, field)
         if not lane.enter(nbytes, limits.decode_seconds):
             raise Overloaded(f"no memory to decode it in for {limits.decode_seconds:g} seconds", field=field)
-        reservation = Reservation(lane, nbytes, field=field)
+        reservation = Reservation(lane, nbytes, limits=limits, field=field)
         try:
             yield reservation
         finally:
@@ -62,18 +56,20 @@ class Budget:
 class Reservation:
     """Memory that one decode holds."""
 
-    def __init__(self, lane: Lane, nbytes: int, *, field: str) -> None:
+    def __init__(self, lane: Lane, nbytes: int, *, limits: Limits, field: str) -> None:
         self.nbytes = nbytes
         self._lane = lane
+        self._limits = limits
         self._field = field
 
     def grow(self, nbytes: int) -> None:
         """Hold more, where a file turns out to be another than its header said.
 
-        Raises Overloaded where it is not there at once: who holds memory must not wait.
+        Raises TooLarge, and Overloaded where it is not there at once: who holds memory must not wait.
         """
         if nbytes <= 0:
             return
+        self._lane.check(self.nbytes + nbytes, self._limits, self._field)
         if not self._lane.try_enter(nbytes):
             raise Overloaded("no memory to decode it in at present", field=self._field)
         self.nbytes += nbytes
@@ -91,6 +87,16 @@ class Lane:
     @property
     def waiting(self) -> int:
         return len(self._queue)
+
+    def check(self, nbytes: int, limits: Limits, field: str) -> None:
+        """Raise TooLarge for more than there ever is."""
+        if nbytes > self.total:
+            raise TooLarge(
+                f"decoding it takes up to {nbytes} bytes of memory, decode_bytes is {limits.decode_bytes}, "
+                f"1/{KEPT} of it for small input alone",
+                field=field,
+                limit=limits.decode_bytes,
+            )
 
     def enter(self, nbytes: int, seconds: float) -> bool:
         """Wait for these bytes; False where they were not free in time."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from service.decode import boxes, ebml
 from service.decode.budget import Reservation
-from service.decode.container import Tamed, tame_gif
+from service.decode.container import Tamed, beyond, tame_gif
 from service.decode.limits import Deadline, Limits
 from service.errors import Undecodable
 
@@ -35,16 +35,6 @@ _DEMUXERS = {
 }
 _CODECS = ("h264", "hevc", "vp8", "vp9", "libdav1d", "av1", "mpeg4", "mjpeg", "gif")
 _VP8_SHOWN = 0x10
-
-# Memory, as measured: pictures a decoder keeps to predict from, of at most so many bytes a pixel, and what a
-# demuxer and its caller keep of each entry in an index, and of the file.
-_KEPT_PICTURES = 18
-_PIXEL_BYTES = 3
-_ENTRY_BYTES = 500
-_FILE_COPIES = 5
-# A coded frame is a little larger than what is shown of it; containers that lie a little are forgiven.
-_MARGIN = 128
-_LEAST_PIXELS = 2**18
 
 
 class Stretch(NamedTuple):
@@ -211,18 +201,6 @@ def tame(data: bytes, media: str, limits: Limits) -> Tamed:
     return boxes.tame(data, limits) if demuxer == "mov" else ebml.tame(data, limits)
 
 
-def coded_pixels(tamed: Tamed, limits: Limits) -> int:
-    """The largest frame that is decoded of a clip, whatever its frames' own headers say."""
-    width, height = tamed.size
-    return max((width + _MARGIN) * (height + _MARGIN), min(_LEAST_PIXELS, limits.max_pixels))
-
-
-def peak(tamed: Tamed, coded: int) -> int:
-    """Bytes of memory to open a clip and decode it, beside the frames that are sampled."""
-    read = _FILE_COPIES * len(tamed.data) + _ENTRY_BYTES * tamed.entries
-    return read + _KEPT_PICTURES * _PIXEL_BYTES * coded
-
-
 @contextmanager
 def open_clip(
     tamed: Tamed, *, media: str, limits: Limits, coded: int, reservation: Reservation
@@ -250,8 +228,8 @@ def open_clip(
             stream = _stream(container)
             check_size((stream.codec_context.width, stream.codec_context.height), limits)
             if (format := stream.codec_context.format) is not None:
-                beyond = format.padded_bits_per_pixel / 8 - _PIXEL_BYTES
-                reservation.grow(round(beyond * _KEPT_PICTURES * coded))
+                bits = format.padded_bits_per_pixel
+                reservation.grow(beyond(coded, bits, gif=media == "image/gif"))
             stream.codec_context.options = options
             stream.codec_context.thread_count = 1
             stream.codec_context.copy_opaque = True  # a frame tells which packet it came from

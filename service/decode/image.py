@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
+import re
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +19,10 @@ from PIL.WebPImagePlugin import WebPImageFile
 from service.bundle import ImageInput
 from service.decode.budget import Budget
 from service.decode.item import ImageItem
-from service.decode.limits import Limits
+from service.decode.limits import Deadline, Limits
 from service.decode.media import PICTURES, identify
 from service.decode.preprocess import Preprocessor
-from service.errors import TooLarge, Undecodable
+from service.errors import Problem, TooLarge, Undecodable
 
 FIELD = "image"
 
@@ -39,6 +42,8 @@ PEAK = {"image/jpeg": 13, "image/png": 17, "image/webp": 18, "image/gif": 14}
 PEAK_ANIMATED = 26
 PEAK_OF_FILE = 3
 _BAND = 256  # rows
+_SEGMENT = re.compile(rb"\xff[\xe0-\xef\xfe]")  # of a JPEG: notes, not pictures
+_MAX_PARTS = 50_000  # chunks or segments: each is kept from the header on, at many times its size
 _SCAN = b"\xff\xda"
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -67,12 +72,16 @@ class ImageDecoder:
         Raises InvalidInput, TooLarge, UnsupportedMedia, Undecodable, Overloaded.
         """
         media = identify(data, declared=content_type, accepted=PICTURES, field=FIELD)
+        if _parts(data, media) > _MAX_PARTS:
+            raise TooLarge(f"the file has more than {_MAX_PARTS} parts", field=FIELD, limit=_MAX_PARTS)
         if media == "image/jpeg":
             self._limits.hold("max_scans", data.count(_SCAN), field=FIELD, what="scans in a JPEG")
-        image = self._open(data, media)
+        deadline = Deadline(limits=self._limits, field=FIELD)
+        image = self._open(data, media, deadline)
         width, height = image.size
         self._limits.hold("max_pixels", width * height, field=FIELD, what=f"pixels ({width}x{height})")
         with self._budget.reserve(self._peak(image, data, media), field=FIELD):
+            deadline.restart()
             picture = _pixels(image)
             del image  # which keeps what was decoded, before it was turned and became RGB
             return self._item(picture, media)
@@ -97,9 +106,11 @@ class ImageDecoder:
             format=media,
         )
 
-    def _open(self, data: bytes, media: str) -> ImageFile.ImageFile:
+    def _open(self, data: bytes, media: str, deadline: Deadline) -> ImageFile.ImageFile:
         try:
-            return _READERS[media](io.BytesIO(data))
+            return _READERS[media](_Timed(data, deadline))
+        except Problem:
+            raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             limit = self._limits.max_pixels
             raise TooLarge(
@@ -109,11 +120,43 @@ class ImageDecoder:
             raise Undecodable(f"the {media} header cannot be read", field=FIELD) from error
 
 
+def _parts(data: bytes, media: str) -> int:
+    """How many chunks a PNG has, or how many segments a JPEG may have; none are counted beyond the limit."""
+    parts: Iterator[object] = iter(())
+    if media == "image/png":
+        parts = _chunks(data)
+    elif media == "image/jpeg":
+        parts = _SEGMENT.finditer(data)
+    return sum(1 for _ in itertools.islice(parts, _MAX_PARTS + 1))
+
+
+def _chunks(data: bytes) -> Iterator[int]:
+    """Where each chunk of a PNG starts."""
+    at = 8
+    while at + 8 <= len(data):
+        yield at
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+
+
+class _Timed(io.BytesIO):
+    """A file that cannot be read any more once the time is up: some may be read piece by piece for hours."""
+
+    def __init__(self, data: bytes, deadline: Deadline) -> None:
+        super().__init__(data)
+        self._deadline = deadline
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._deadline.check()
+        return super().read(size)
+
+
 def _pixels(image: ImageFile.ImageFile) -> Image.Image:
     """Decoded, upright and in RGB; a palette that is not there shows only when colours are asked of it."""
     try:
         image.load()
         return _rgb(_upright(image))
+    except Problem:
+        raise
     except Exception as error:  # as above
         raise Undecodable("the picture is damaged or cut off", field=FIELD) from error
 

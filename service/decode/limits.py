@@ -37,7 +37,7 @@ class Limits:
     max_samples         entries in an MP4's index, which the demuxer unfolds before the first frame is read
     max_streams         in a container; of an MP4, those of pictures
     decode_bytes        of memory, for all that is decoded at one time
-    decode_seconds      of wall clock for one clip, and of waiting for memory
+    decode_seconds      of wall clock for one picture or clip, and of waiting for memory
     """
 
     max_characters: int = 100_000
@@ -71,6 +71,10 @@ class Deadline:
     def __init__(self, *, limits: Limits, field: str) -> None:
         self._limits = limits
         self._field = field
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the time until now, which was spent waiting."""
         self._start = time.monotonic()
 
     def check(self) -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from service.bundle import VideoInput
 from service.decode.budget import Budget
-from service.decode.clip import FIELD, check_size, coded_pixels, open_clip, peak, tame
+from service.decode.clip import FIELD, check_size, open_clip, tame
 from service.decode.item import VideoItem
 from service.decode.limits import Limits
 from service.decode.media import CLIPS, identify
@@ -41,8 +41,8 @@ class VideoDecoder:
             field=FIELD,
             what=f"pixels in {wanted} sampled frames",
         )
-        coded = coded_pixels(tamed, limits)
-        nbytes = peak(tamed, coded) + self._peak(width, height, coded)
+        coded = tamed.coded_pixels(limits)
+        nbytes = tamed.peak(coded) + self._peak(width, height, coded)
         with self._budget.reserve(nbytes, field=FIELD) as reservation:
             with open_clip(tamed, media=media, limits=limits, coded=coded, reservation=reservation) as clip:
                 indices = sample(len(clip), wanted)

@@ -10,7 +10,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from service.errors import TooSlow
-from service.inference import Inference
+from service.inference import Inference, Inferred
 from service.predictor import Predictor
 
 
@@ -30,6 +30,16 @@ async def unready(request: Request) -> str | None:
     """Why the server should be sent no requests at present; None where it should."""
     found = inference(request)
     return "the server is about to end" if found.draining else await found.readiness.check()
+
+
+def timing_headers(predictor: Predictor, found: Inferred) -> dict[str, str]:
+    """What a request took, in milliseconds and tokens or pixels, as text-embeddings-inference names it."""
+    unit = "tokens" if predictor.manifest.family == "text" else "pixels"
+    return {
+        "x-queue-time": f"{1000 * found.queue_seconds:.3f}",
+        "x-inference-time": f"{1000 * found.run_seconds:.3f}",
+        f"x-compute-{unit}": str(found.cost),
+    }
 
 
 @contextmanager

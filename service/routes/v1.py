@@ -14,7 +14,7 @@ from service.maps import Selection, check_indices
 from service.predictions import Predictions
 from service.render import FORMATS, RenderOptions
 from service.routes.body import gathered, parse_options, read_body
-from service.routes.request import admitted, arriving, client, connected, inference
+from service.routes.request import admitted, arriving, client, connected, inference, timing_headers
 from service.schemas import (
     Answer,
     HeadsOption,
@@ -196,12 +196,7 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
             answered = await predictions(request).predict(
                 predictor, payloads, options, client=client(request)
             )
-    unit = "tokens" if predictor.manifest.family == "text" else "pixels"
-    headers = {
-        "x-queue-time": f"{answered.timing.queue_ms:g}",
-        "x-inference-time": f"{answered.timing.run_ms:g}",
-        f"x-compute-{unit}": str(answered.cost),
-    }
+    headers = timing_headers(predictor, answered.inferred)
     return Response(answered.body, media_type="application/json", headers=headers)
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from service.catalog import Entry
 from service.errors import InvalidInput
-from service.inference import Inference, Inferred
+from service.inference import Inferred
 from service.maps import Selection
 from service.predictor import Predictor
-from service.routes.request import admitted, arriving, connected, inference, unready
+from service.routes.request import admitted, arriving, connected, inference, timing_headers, unready
 from service.v2 import documents, openapi
 from service.v2.compression import SMALLEST, accepted, compress, decompress
 from service.v2.framing import (
@@ -27,6 +29,9 @@ from service.v2.framing import (
 from service.v2.inputs import read_inputs
 from service.v2.outputs import Outputs
 from service.v2.parameters import check_supported, map_options, timeout
+
+INLINE_BYTES = 16 * 1024  # read in less time than it takes to ask a thread
+ModelCall = Callable[[Request, str, str | None], Awaitable[Any]]
 
 router = APIRouter(prefix="/v2", responses=openapi.ERRORS, tags=["Open Inference Protocol"])
 
@@ -49,73 +54,77 @@ async def ready(request: Request) -> Response:
 
 @router.get("/models/stats", summary="What was inferred so far, by every version that is ready")
 async def all_statistics(request: Request) -> documents.StatisticsDocument:
-    return _statistics(inference(request), _served(request))
+    return _statistics(request, _served(request))
 
 
-@router.get("/models/{name}/stats", summary="The same of one model")
-@router.get("/models/{name}/versions/{version}/stats", summary="The same of one version")
-async def statistics(request: Request, name: str, version: str | None = None) -> documents.StatisticsDocument:
+def of_model(path: str, *, method: str = "GET", **options: Any) -> Callable[[ModelCall], ModelCall]:
+    """Registers a call of a model, by its name alone and by one of its versions.
+
+    Two functions, since FastAPI would take a version that is not in the path from the query.
+    """
+
+    def register(call: ModelCall) -> ModelCall:
+        async def latest(request: Request, name: str) -> Any:
+            return await call(request, name, None)
+
+        async def exact(request: Request, name: str, version: str) -> Any:
+            return await call(request, name, version)
+
+        for where, endpoint in (("", latest), ("/versions/{version}", exact)):
+            router.add_api_route(
+                f"/models/{{name}}{where}{path}", endpoint, methods=[method], name=call.__name__, **options
+            )
+        return call
+
+    return register
+
+
+@of_model("/stats", summary="The same of one model", response_model=documents.StatisticsDocument)
+async def statistics(request: Request, name: str, version: str | None) -> Any:
     inference(request).registry.get(name, version)
     meant = [one for one in _served(request) if one.name == name and version in (None, one.version)]
-    return _statistics(inference(request), meant)
+    return _statistics(request, meant)
 
 
-@router.get("/models/{name}", summary="A model's inputs and outputs")
-@router.get("/models/{name}/versions/{version}", summary="The same of one version")
-async def metadata(request: Request, name: str, version: str | None = None) -> documents.ModelMetadata:
+@of_model("", summary="A model's inputs and outputs", response_model=documents.ModelMetadata)
+async def metadata(request: Request, name: str, version: str | None) -> Any:
     manifest = inference(request).registry.get(name, version).manifest
     return documents.model_metadata(manifest, [one.version for one in _served(request) if one.name == name])
 
 
-@router.get("/models/{name}/config", summary="A model's configuration, in Triton's words")
-@router.get("/models/{name}/versions/{version}/config", summary="The same of one version")
-async def config(request: Request, name: str, version: str | None = None) -> documents.ModelConfig:
+@of_model(
+    "/config", summary="A model's configuration, in Triton's words", response_model=documents.ModelConfig
+)
+async def config(request: Request, name: str, version: str | None) -> Any:
     found = inference(request)
     return documents.model_config(found.registry.get(name, version).manifest, found.settings.max_items)
 
 
-@router.get(
-    "/models/{name}/ready", summary="Whether a model can be asked", response_model=documents.ModelReady
-)
-@router.get(
-    "/models/{name}/versions/{version}/ready",
-    summary="Whether a version can be asked",
-    response_model=documents.ModelReady,
-)
-async def model_ready(request: Request, name: str, version: str | None = None) -> Response:
-    entries = [
-        one
-        for one in inference(request).registry.entries()
-        if one.name == name and version in (None, one.version)
-    ]
+@of_model("/ready", summary="Whether a model can be asked", response_model=documents.ModelReady)
+async def model_ready(request: Request, name: str, version: str | None) -> Any:
+    known = inference(request).registry.entries()
+    entries = [one for one in known if one.name == name and version in (None, one.version)]
     if entries and not any(one.served for one in entries):
         return _unavailable(f"model {name}: {'; '.join(map(str, entries))}")
     inference(request).registry.get(name, version)  # says what there is where this is not
-    return JSONResponse(documents.ModelReady(name=name).model_dump())
+    return documents.ModelReady(name=name)
 
 
-@router.post(
-    "/models/{name}/infer",
+@of_model(
+    "/infer",
+    method="POST",
     summary="Predictions, and the attention maps that are asked for",
     openapi_extra=openapi.INFER,
     responses=openapi.INFERRED,
     response_class=Response,
 )
-@router.post(
-    "/models/{name}/versions/{version}/infer",
-    summary="The same by one version",
-    openapi_extra=openapi.INFER,
-    responses=openapi.INFERRED,
-    response_class=Response,
-)
-async def infer(request: Request, name: str, version: str | None = None) -> Response:
+async def infer(request: Request, name: str, version: str | None) -> Any:
     found = inference(request)
     with admitted(request, name, version) as predictor:
-        family = predictor.manifest.family
         async with arriving(request):
             body = await request.body()
         async with connected(request):
-            asked = await found.in_thread(family, _read, request, body, found.settings.max_body_bytes)
+            asked = await _read(request, predictor, body)
             options = map_options(asked.parameters)
             check_supported(asked.parameters)
             target = None if options.target is None else predictor.target(options.target)
@@ -134,16 +143,23 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
             response = await found.in_thread(
                 "drawing", _answer, predictor, asked, outputs, inferred, selection, encoding
             )
-    response.headers["x-queue-time"] = f"{1000 * inferred.queue_seconds:.3f}"
-    response.headers["x-inference-time"] = f"{1000 * inferred.run_seconds:.3f}"
-    response.headers[f"x-compute-{'tokens' if family == 'text' else 'pixels'}"] = str(inferred.cost)
+    response.headers.update(timing_headers(predictor, inferred))
     return response
 
 
-def _read(request: Request, body: bytes, max_bytes: int) -> InferRequest:
+async def _read(request: Request, predictor: Predictor, body: bytes) -> InferRequest:
     """A request's body, unpacked, as its tensors; raises a Problem."""
+    found = inference(request)
     encoding = ", ".join(request.headers.getlist("content-encoding"))
-    return read_request(decompress(body, encoding, max_bytes=max_bytes), request.headers.get(HEADER_LENGTH))
+    length = request.headers.get(HEADER_LENGTH)
+    if not encoding and len(body) <= INLINE_BYTES:
+        return read_request(body, length)
+
+    def read() -> InferRequest:
+        unpacked = decompress(body, encoding, max_bytes=found.settings.max_body_bytes)
+        return read_request(unpacked, length)
+
+    return await found.in_thread(predictor.manifest.family, read)
 
 
 def _answer(
@@ -232,9 +248,10 @@ def _served(request: Request) -> list[Entry]:
     return [one for one in inference(request).registry.entries() if one.served]
 
 
-def _statistics(found: Inference, entries: list[Entry]) -> documents.StatisticsDocument:
+def _statistics(request: Request, entries: list[Entry]) -> documents.StatisticsDocument:
+    counted = inference(request).statistics
     return documents.StatisticsDocument.model_validate(
-        {"model_stats": [found.statistics.of(one.name, one.version).document() for one in entries]}
+        {"model_stats": [counted.of(one.name, one.version).document() for one in entries]}
     )
 
 

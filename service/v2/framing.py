@@ -78,19 +78,18 @@ def read_request(body: bytes, header_length: str | None) -> InferRequest:
     whole = memoryview(body)
     length = _length(header_length, len(body))
     document = read_json(whole[:length], "the JSON of the request")
-    id = document.get("id")
-    if id is not None and not isinstance(id, str):
+    if not isinstance(document.get("id", ""), str):
         raise InvalidInput("id: a string", field="id")
     parameters = read_parameters(document, "parameters")
     if not isinstance(parameters.get("binary_data_output", False), bool):
         raise InvalidInput("parameters.binary_data_output: true or false", field="binary_data_output")
     inputs = _inputs(_named(document, "inputs"), whole[length:])
     outputs = None
-    if document.get("outputs") not in (None, []):
+    if document.get("outputs", []) != []:
         outputs = tuple(
             _output(output, f"outputs.{output['name']}") for output in _named(document, "outputs")
         )
-    return InferRequest(inputs=inputs, outputs=outputs, parameters=parameters, id=id)
+    return InferRequest(inputs=inputs, outputs=outputs, parameters=parameters, id=document.get("id"))
 
 
 def _length(given: str | None, size: int) -> int:
@@ -107,9 +106,7 @@ def _length(given: str | None, size: int) -> int:
 
 def read_parameters(document: Mapping[str, Any], where: str) -> dict[str, Scalar]:
     """The `parameters` of a document, of which there need be none; raises InvalidInput."""
-    given = document.get("parameters")
-    if given is None:
-        return {}
+    given = document.get("parameters", {})
     if not isinstance(given, dict):
         raise InvalidInput(f"{where}: an object", field=where)
     for name, value in given.items():

@@ -99,6 +99,11 @@ _REQUEST: dict[str, Any] = {
     },
 }
 
+_EXAMPLE = {
+    "inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["fn main() {}"]}],
+    "parameters": {"maps": "rollout"},
+}
+
 INFER: dict[str, Any] = {
     "parameters": [
         {
@@ -107,11 +112,15 @@ INFER: dict[str, Any] = {
             "description": "Bytes of JSON before the binary tensors; the whole body is JSON if left out.",
             "schema": {"type": "integer", "minimum": 0},
         },
-        {"name": "content-encoding", "in": "header", "schema": {"enum": list(ENCODINGS)}},
     ],
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": _REQUEST}, "application/octet-stream": _BINARY},
+        "description": "JSON, and binary tensors behind it; may be packed, with a Content-Encoding of "
+        f"{' or '.join(ENCODINGS)}.",
+        "content": {
+            "application/json": {"schema": _REQUEST, "example": _EXAMPLE},
+            "application/octet-stream": _BINARY,
+        },
     },
 }
 

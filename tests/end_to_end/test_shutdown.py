@@ -220,7 +220,7 @@ def test_a_client_that_hangs_does_not_hold_it_longer_than_the_grace(start: Start
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert server.ended() == 0
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 6
     assert "1 connections did not end" in server.text
 
 
@@ -231,7 +231,7 @@ def test_a_run_that_hangs_does_not_hold_it_longer_than_the_grace(start: Start) -
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert server.ended() == 1
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 6
     assert "not everything ended in time" in server.text
 
 
@@ -243,7 +243,7 @@ def test_a_second_signal_ends_it_at_once(start: Start, number: int) -> None:
     began = time.monotonic()
     server.process.send_signal(number)
     assert server.ended() == 128 + number
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 6
 
 
 def test_connections_that_never_make_a_request_are_closed(start: Start) -> None:

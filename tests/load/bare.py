@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,16 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """Texts a second of all threads together, and what a text costs in CPU seconds."""
+
+    per_second: float
+    cpu_seconds: float
+
+
 class BareLoop:
-    """One session of one thread per run, and as many threads that run one text after another as there are slots."""
+    """One session of one thread per run; as many threads as slots, each running one text after another."""
 
     def __init__(self, bundle: Path, *, slots: int) -> None:
         options = onnxruntime.SessionOptions()
@@ -27,33 +36,29 @@ class BareLoop:
 
     def feeds(self, texts: Sequence[str]) -> list[dict[str, np.ndarray]]:
         """What the session takes for each text: ids and lengths, ready."""
-        made = []
-        for text in texts:
-            ids = np.array([self._tokenizer.encode(text).ids], np.int64)
-            feed = {"input_ids": ids, "token_types": np.zeros_like(ids)}
-            feed["lengths"] = np.array([ids.shape[1]], np.int64)
-            names = {node.name for node in self._session.get_inputs()}
-            made.append({name: feed[name] for name in names})
-        return made
+        ids = [np.array([self._tokenizer.encode(text).ids], np.int64) for text in texts]
+        return [{"input_ids": row, "lengths": np.array([row.shape[1]])} for row in ids]
 
-    def per_second(self, feeds: Sequence[dict[str, np.ndarray]], seconds: float) -> float:
-        """Texts a second: every thread takes the next one until the time is over."""
-        rates = [0.0] * self._slots
-        started = time.perf_counter()
+    def run(self, feeds: Sequence[dict[str, np.ndarray]], seconds: float) -> Pace:
+        """Every thread takes its next text until the time is over."""
+        paces: list[Pace] = []
 
         def work(slot: int) -> None:
-            texts, index, now = 0, slot, started
-            while now < started + seconds:
-                feed = feeds[index % len(feeds)]
-                self._session.run(["logits"], feed)
+            texts, index = 0, slot
+            started, cpu = time.perf_counter(), time.thread_time()
+            while time.perf_counter() < started + seconds:
+                self._session.run(["logits"], feeds[index % len(feeds)])
                 index += self._slots
-                texts += len(feed["input_ids"])
-                now = time.perf_counter()
-            rates[slot] = texts / (now - started)
+                texts += 1
+            elapsed, spent = time.perf_counter() - started, time.thread_time() - cpu
+            paces.append(Pace(per_second=texts / elapsed, cpu_seconds=spent / texts))
 
         threads = [threading.Thread(target=work, args=(slot,)) for slot in range(self._slots)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        return sum(rates)
+        return Pace(
+            per_second=sum(pace.per_second for pace in paces),
+            cpu_seconds=sum(pace.cpu_seconds for pace in paces) / len(paces),
+        )

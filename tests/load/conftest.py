@@ -96,7 +96,7 @@ def tiny() -> Path:
 
 
 def place(bundle: Path, root: Path, name: str, version: str = "1", *, turn: bool = False) -> Path:
-    """A copy of a bundle under another name; `turn` puts its labels into reverse, so that it answers otherwise."""
+    """A copy of a bundle under another name; `turn` reverses its labels, so that it answers otherwise."""
     folder = root / name / version
     shutil.copytree(bundle, folder)
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -34,7 +34,16 @@ class Process:
             self.port: int = free.getsockname()[1]
         self.log = log
         environment = {f"REGARD_{name.upper()}": str(value) for name, value in settings.items()}
-        command = [sys.executable, "-m", "service", "serve", "--models", str(models), "--port", str(self.port)]
+        command = [
+            sys.executable,
+            "-m",
+            "service",
+            "serve",
+            "--models",
+            str(models),
+            "--port",
+            str(self.port),
+        ]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env={**os.environ, **environment}, stdout=output, stderr=subprocess.STDOUT

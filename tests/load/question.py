@@ -67,7 +67,9 @@ def _same(one: Any, other: Any) -> bool:
     return False
 
 
-def snippets(model: str, count: int, *, words: tuple[int, int], options: str = "", seed: int = 0) -> list[Question]:
+def snippets(
+    model: str, count: int, *, words: tuple[int, int], options: str = "", seed: int = 0
+) -> list[Question]:
     """Texts of so many words of a program, no two the same."""
     return _texts(model, (EXAMPLES / "snippet.rs").read_text().split(), count, words, options, seed)
 

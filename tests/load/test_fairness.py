@@ -22,11 +22,11 @@ FLOOD = 64  # clients
 MOST = 2.5
 
 
-def words(name: str) -> list[Question]:
+def questions(name: str) -> list[Question]:
     """Questions for a model by its name's first part."""
     if name.startswith("bert"):
-        return numbered(name, 64, tokens=(32, 128))
-    return snippets(name, 64, words=(10, 40))
+        return numbered(name, 12, tokens=(32, 128))
+    return snippets(name, 50, words=(10, 40))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_an_overloaded_model_leaves_its_neighbour_a_fair_share(
 
     async def measure() -> list[tuple[float, float]]:
         """Median seconds of the lightly used model: beside its like, and beside the flood."""
-        own, neighbour = Traffic(server.port, words(light)), Traffic(server.port, words(heavy))
+        own, neighbour = Traffic(server.port, questions(light)), Traffic(server.port, questions(heavy))
         await own.learn()
         await neighbour.learn()
         found = []

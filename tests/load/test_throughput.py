@@ -41,7 +41,7 @@ def test_http_keeps_nine_tenths_of_a_bare_session_loop(
         traffic = Traffic(server.port, questions)
         run(traffic.learn())
         for _ in range(ROUNDS):
-            alone = bare.per_second(feeds, ROUND_SECONDS)
+            alone = bare.run(feeds, ROUND_SECONDS).per_second
             rates.append((alone, run(traffic.saturate(clients, ROUND_SECONDS))))
         traffic.close()
     assert not traffic.faults, traffic.faults
@@ -65,22 +65,25 @@ def test_what_a_request_costs_beside_its_run(
     bare = BareLoop(tiny, slots=1)
     feeds = bare.feeds([question.body.decode() for question in questions])
     seconds: list[tuple[float, float]] = []  # of a bare run, of a request; one at a time
-    cpu_seconds: list[tuple[float, float]] = []  # the same, of the request beside many others
+    cpu_seconds: list[tuple[float, float]] = []  # the same, of a request beside many others
     with serve(tiny.parents[1]) as server:
         traffic = Traffic(server.port, questions)
         run(traffic.learn())
         for _ in range(ROUNDS):
             pace = bare.run(feeds, 2)
-            del traffic.seconds[:]
+            traffic.seconds.clear()
             run(traffic.saturate(1, 2))
             seconds.append((1 / pace.per_second, statistics.median(traffic.seconds)))
-            answered, spent = len(traffic.seconds), server.cpu_seconds
+            answered, before = len(traffic.seconds), server.cpu_seconds
             run(traffic.saturate(32, 4))
-            spent = (server.cpu_seconds - spent) / (len(traffic.seconds) - answered)
+            spent = (server.cpu_seconds - before) / (len(traffic.seconds) - answered)
             cpu_seconds.append((pace.cpu_seconds, spent))
         traffic.close()
     assert not traffic.faults, traffic.faults
     for what, pairs in (("time, one client", seconds), ("server's CPU time, 32 clients", cpu_seconds)):
         alone, asked = (1e6 * statistics.median(side) for side in zip(*pairs, strict=True))
         over = 1e6 * statistics.median(one - other for other, one in pairs)
-        figure(f"tiny text model, {what}", f"{asked:.0f} µs a request, run {alone:.0f} µs: {over:.0f} µs beside it")
+        figure(
+            f"tiny text model, {what}",
+            f"{asked:.0f} µs a request, its run {alone:.0f} µs: {over:.0f} µs beside it",
+        )

@@ -35,7 +35,7 @@ class Traffic:
 
     @property
     def faults(self) -> str:
-        """Requests that were lost, answered twice, late, or with something else than they should; the first few."""
+        """How many requests were lost, late, answered twice or wrongly, and the first few of them."""
         shown = "".join(f"\n{fault}" for fault in self._faults[:SHOWN])
         return f"{len(self._faults)} of {self.sent} requests{shown}" if self._faults else ""
 
@@ -100,15 +100,28 @@ class Traffic:
         return self._chance.choice(self._questions)
 
     async def saturate(self, clients: int, seconds: float) -> float:
-        """So many clients, each with its next request as soon as it has its reply; answers with 200 a second."""
+        """So many clients, each with its next request as soon as it has its reply; answers with 200 a second.
+
+        A client that gets no reply asks no more.
+        """
         answered, started = len(self.seconds), time.monotonic()
 
         async def client() -> None:
             while time.monotonic() < started + seconds:
-                await self.ask(self.any())
+                if await self.ask(self.any()) is None:
+                    return
 
         await asyncio.gather(*(client() for _ in range(clients)))
         return (len(self.seconds) - answered) / (time.monotonic() - started)
+
+    async def flood(self, clients: int, over: asyncio.Event) -> None:
+        """So many clients, each with its next request as soon as it has its reply, until it is over."""
+
+        async def client() -> None:
+            while not over.is_set():
+                await self.ask(self.any())
+
+        await asyncio.gather(*(client() for _ in range(clients)))
 
     async def sustain(self, rate: float, seconds: float) -> float:
         """New requests at this rate whatever becomes of the others; the rate that was reached.

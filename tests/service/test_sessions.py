@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +16,15 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from service.sessions import Program, ProviderError, Rows, SessionPool, check_placement
+from service.sessions import (
+    OutOfMemory,
+    Program,
+    ProviderError,
+    Rows,
+    SessionPool,
+    check_placement,
+    memory_errors,
+)
 
 WIDTH = 64
 
@@ -190,3 +200,132 @@ def test_weights_outside_of_the_bundle_are_refused(pool: SessionPool, tmp_path: 
     graph = write_external(folder / "model.onnx", location.format(root=tmp_path))
     with pytest.raises(Exception, match="External data path"):
         pool.open(graph)
+
+
+def write_outer(path: Path) -> Path:
+    """x [n] -> y [n], by way of a matrix [n, n]."""
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])
+    axes = [numpy_helper.from_array(np.array([axis]), f"axis{axis}") for axis in (0, 1)]
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "axis0"], ["row"]),
+        helper.make_node("Unsqueeze", ["x", "axis1"], ["column"]),
+        helper.make_node("Mul", ["column", "row"], ["outer"]),
+        helper.make_node("ReduceSum", ["outer", "axis1"], ["y"], keepdims=0),
+    ]
+    graph = helper.make_graph(nodes, "outer", [value], [output], axes)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+# In a process of its own, for whose address space there is a limit.
+SHORT_OF_MEMORY = """
+import resource, sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from service.sessions import OutOfMemory, SessionPool
+
+MIB = 2**20
+pool = SessionPool(device="cpu")
+program = pool.open(Path(sys.argv[1]))
+
+
+def run(n):
+    return program.run({"x": np.ones(n, np.float32)}, ["y"])["y"].numpy()
+
+
+def claimed():
+    return psutil.Process().memory_info().vms
+
+
+def refused(work, *args):
+    try:
+        work(*args)
+    except OutOfMemory as error:
+        assert str(error) == "memory does not suffice", error
+        return repr(error.__cause__)
+    raise AssertionError("memory did suffice")
+
+
+run(10)
+before = claimed()
+resource.setrlimit(resource.RLIMIT_AS, (before + 512 * MIB, resource.RLIM_INFINITY))
+run(8000)
+assert claimed() - before > 200 * MIB  # kept in the arena
+for size in (30_000, 2_000_000):
+    print(refused(run, size))
+    assert (run(1000) == 1000).all()
+program.crowded = True
+assert (run(1000) == 1000).all()
+assert claimed() - before < 100 * MIB
+assert not program.crowded
+
+resource.setrlimit(resource.RLIMIT_AS, (claimed(), resource.RLIM_INFINITY))
+print(refused(pool.open, Path(sys.argv[2])))
+"""
+
+
+def test_memory_that_does_not_suffice_is_said_so_and_given_back(tmp_path: Path) -> None:
+    weight = numpy_helper.from_array(np.zeros(2**26, np.float32), "w")
+    output = helper.make_tensor_value_info("out", TensorProto.FLOAT, [2**26])
+    graph = helper.make_graph([helper.make_node("Identity", ["w"], ["out"])], "g", [], [output], [weight])
+    large = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(large, tmp_path / "large.onnx")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            SHORT_OF_MEMORY,
+            str(write_outer(tmp_path / "outer.onnx")),
+            str(tmp_path / "large.onnx"),
+        ],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    runs = done.stdout.splitlines()
+    assert all("Failed to allocate memory for requested buffer" in said for said in runs[:2]), runs
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "bfc_arena.cc:360 Failed to allocate memory for requested buffer of size 33554432",
+        "Available memory of 19968 is smaller than requested bytes of 1572864",
+        "Non-zero status code returned while running Add node. Status Message: std::bad_alloc",
+        "Status Message: bad allocation",
+        "CUDA failure 2: out of memory ; GPU=0 ; expr=cudaMalloc((void**)&p, size);",
+        "CUDA_ERROR_OUT_OF_MEMORY",
+        "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0",
+    ],
+)
+def test_each_way_to_say_that_memory_does_not_suffice_is_understood(said: str) -> None:
+    with pytest.raises(OutOfMemory) as caught, memory_errors():
+        raise RuntimeError(said)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("Non-zero status code returned while running Add node. Status Message: 3 by 4"),
+        ValueError("invalid memory pattern"),
+        KeyError("y"),
+        OutOfMemory("said before"),
+    ],
+)
+def test_other_errors_stay_what_they_are(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, memory_errors():
+        raise error
+    assert caught.value is error
+
+
+def test_pythons_own_memory_error_is_understood() -> None:
+    with pytest.raises(OutOfMemory), memory_errors():
+        np.empty(2**62, np.uint8)

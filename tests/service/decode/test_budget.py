@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from service.bundle import ImageInput, VideoInput
 from service.decode.budget import Budget
@@ -39,8 +39,9 @@ def until(condition: Callable[[], bool]) -> None:
 
 def test_memory_is_given_back_also_after_an_error() -> None:
     shared = budget()
-    with pytest.raises(ZeroDivisionError), shared.reserve(3000, field="image"):
+    with shared.reserve(3000, field="image"):
         assert repr(shared) == "<Budget held=3000 waiting=0>"
+    with pytest.raises(ZeroDivisionError), shared.reserve(3000, field="image"):
         _ = 1 / 0
     assert repr(shared) == "<Budget held=0 waiting=0>"
 
@@ -76,7 +77,7 @@ def test_who_waits_is_served_in_order(threads: ThreadPoolExecutor) -> None:
         waiting = []
         for nbytes in (6000, 200, 5900, 300):  # 200 would fit, but must not starve the 6000 before it
             waiting.append(threads.submit(decode, nbytes))
-            until(lambda: shared.waiting == len(waiting))  # noqa: B023
+            until(lambda: shared.waiting == len(waiting))
     for one in waiting:
         one.result(10)
     assert served == [6000, 200, 5900, 300]
@@ -118,7 +119,9 @@ def test_who_holds_memory_gets_more_at_once_or_not_at_all(threads: ThreadPoolExe
         one.grow(2000)
         one.grow(-5)
         assert repr(shared) == "<Budget held=5000 waiting=0>"
-        with pytest.raises(Overloaded):
+        with shared.reserve(500, field="image"), pytest.raises(Overloaded):
+            one.grow(1000)
+        with pytest.raises(TooLarge, match="decode_bytes"):
             one.grow(2000)
     assert repr(shared) == "<Budget held=0 waiting=0>"
 
@@ -126,18 +129,20 @@ def test_who_holds_memory_gets_more_at_once_or_not_at_all(threads: ThreadPoolExe
 def test_a_picture_waits_for_memory_before_it_is_decoded(
     picture: bytes, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits = Limits(decode_bytes=40_000, decode_seconds=10)
+    limits = Limits(decode_bytes=60_000)
     shared = Budget(limits)
     decoder = ImageDecoder(ImageInput(**PLAIN), limits, shared)
     with pytest.raises(TooLarge, match="decode_bytes is 10000"):
         ImageDecoder(ImageInput(**PLAIN), Limits(decode_bytes=10_000)).decode(picture)
-    loaded: list[object] = []
-    original = Image.Image.convert
-    monkeypatch.setattr(Image.Image, "convert", lambda *args: loaded.append(args) or original(*args))
-    with shared.reserve(37_000, field="image"):
+    loaded = threading.Event()
+    load = PngImageFile.load
+    monkeypatch.setattr(PngImageFile, "load", lambda image: (loaded.set(), load(image))[1])
+    with shared.reserve(50_000, field="image"):
         waiting = threads.submit(decoder.decode, picture)
         until(lambda: shared.waiting == 1)
+        assert not loaded.is_set()
     assert waiting.result(10).tensors["pixels"].shape == (3, 8, 8)
+    assert loaded.is_set()
     assert repr(shared) == "<Budget held=0 waiting=0>"
 
 

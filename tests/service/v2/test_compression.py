@@ -1,4 +1,4 @@
-"""Bodies in and out of gzip and deflate, against what the standard library and curl's kind of clients send."""
+"""Bodies in and out of gzip and deflate, against those of the standard library."""
 
 from __future__ import annotations
 

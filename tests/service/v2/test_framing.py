@@ -1,4 +1,4 @@
-"""Bodies against tritonclient, which writes requests and reads answers; and bodies that nobody should send."""
+"""Bodies against tritonclient, which writes requests and reads answers; and bodies that are wrong."""
 
 from __future__ import annotations
 
@@ -219,6 +219,9 @@ def test_an_input_that_is_wrong_is_named(wrong: str) -> None:
     ("fields", "where"),
     [
         ({"id": 7}, "id"),
+        ({"id": None}, "id"),
+        ({"parameters": None}, "parameters"),
+        ({"outputs": None}, "outputs"),
         ({"parameters": "maps"}, "parameters"),
         ({"parameters": {"maps": ["a"]}}, "parameters"),
         ({"parameters": {"maps": None}}, "parameters"),
@@ -258,8 +261,9 @@ def test_inputs_are_a_list_of_objects(inputs: Any) -> None:
         b"[]",
         b'"inputs"',
         b"{",
-        b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [NaN]}]}',
-        b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [-Infinity]}]}',
+        b'{"inputs": [{"name": "x", "shape": [2], "datatype": "FP32", "data": [1.0, NaN]}]}',
+        b'{"inputs":[{"name": "x", "shape": [1], "datatype": "INT8", "data": [1]}],"parameters": {"a": NaN}}',
+        b'{"inputs": [{"name": "x", "shape": [2], "datatype": "FP32", "data": [1, -Infinity]}]}',
         b'{"inputs": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         b'{"inputs": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001,
         b'{"inputs": [{"name": "x", "shape": [1], "datatype": "INT64", "data": [' + b"9" * 10_000 + b"]}]}",

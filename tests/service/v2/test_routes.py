@@ -14,8 +14,10 @@ import httpx2
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from tokenizers import Tokenizer
 
 import service
+from service.app import create_app
 from service.settings import Settings
 
 TEXT = "fn main() { println!(); }"
@@ -188,27 +190,15 @@ def test_pairs_may_stand_beside_texts_alone(scoring_client: TestClient) -> None:
     assert [one["name"] for one in metadata["input"]][:2] == ["text", "text_pair"]
 
 
-def tokens(client: TestClient) -> dict[str, Any]:
-    """TEXT as the tiny model's tensors."""
-    ids = [1, *(3 + sorted(_alphabet()).index(one) for one in _bytes(TEXT)), 2]
+@pytest.fixture(scope="module")
+def ids(repository: Path) -> dict[str, Any]:
+    """TEXT as the tiny model's tokens."""
+    tokenizer = Tokenizer.from_file(str(repository / "tiny-text" / "1" / "tokenizer.json"))
+    ids = tokenizer.encode(TEXT).ids
     return {"name": "input_ids", "shape": [1, len(ids)], "datatype": "INT64", "data": ids}
 
 
-def _alphabet() -> list[str]:
-    from tokenizers import pre_tokenizers
-
-    return pre_tokenizers.ByteLevel.alphabet()
-
-
-def _bytes(text: str) -> list[str]:
-    from tokenizers import pre_tokenizers
-
-    pre = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    return [one for word, _ in pre.pre_tokenize_str(text) for one in word]
-
-
-def test_tokens_give_what_their_text_gives(client: TestClient, infer: Infer) -> None:
-    ids = tokens(client)
+def test_tokens_give_what_their_text_gives(ids: dict[str, Any], infer: Infer) -> None:
     count = ids["shape"][1]
     padded = {**ids, "shape": [1, count + 3], "data": [*ids["data"], 7, 7, 7]}
     lengths = {"name": "lengths", "shape": [1], "datatype": "INT64", "data": [count]}
@@ -436,8 +426,6 @@ def test_calls_of_the_repository_take_what_they_know(
 def test_the_index_names_what_was_refused_and_can_leave_it_out(
     text_repository: Path, settings: Settings
 ) -> None:
-    from service.app import create_app
-
     broken = text_repository / "tiny-text" / "2"
     broken.mkdir()
     (broken / "manifest.json").write_text("{")
@@ -454,12 +442,18 @@ def test_the_index_names_what_was_refused_and_can_leave_it_out(
         assert [one["version"] for one in client.get("/v2/models/stats").json()["model_stats"]] == ["1"]
 
 
+def test_a_version_is_in_the_path_alone(client: TestClient) -> None:
+    assert client.get("/v2/models/tiny-text", params={"version": "9"}).status_code == 200
+    paths = client.get("/openapi.json").json()["paths"]
+    for path in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}/infer"):
+        (call,) = paths[path].values()
+        named = {one["name"] for one in call["parameters"] if one["in"] != "header"}
+        assert {f"{{{name}}}" in path for name in named} == {True}
+
+
 def test_openapi_says_what_there_is(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     infer = paths["/v2/models/{name}/infer"]["post"]
     assert {"application/json", "application/octet-stream"} == set(infer["requestBody"]["content"])
     assert {"200", "400", "401", "403", "404", "413", "415", "422", "503", "504"} <= set(infer["responses"])
-    calls = {
-        (method, path) for path, methods in paths.items() for method in methods if path.startswith("/v2")
-    }
-    assert len(calls) == 18
+    assert sum(len(methods) for path, methods in paths.items() if path.startswith("/v2")) == 17
