@@ -244,6 +244,7 @@ class Inference:
         """Count for a version from the time it is ready until its last request is answered."""
         if entry is None or entry.predictor is None:
             self.metrics.forget(place.name, place.version)
+            self.statistics.forget(place.name, place.version)
         elif entry.served is not None:
             self.metrics.loaded(place.name, place.version, entry.load_seconds or 0)
 

@@ -164,14 +164,9 @@ class Registry:
     def _changes(self, found: Mapping[Place, Content]) -> dict[Place, Content | None]:
         """What is new or not as it was when last tried; None where a folder has gone."""
         changes: dict[Place, Content | None] = {
-            place: content
-            for place, content in found.items()
-            if place.name not in self._unloaded and self._tried.get(place) != content
+            place: content for place, content in found.items() if self._tried.get(place) != content
         }
-        for place, entry in self._catalog.entries.items():
-            if place not in found and entry.state != "draining":
-                changes[place] = None
-        return changes
+        return changes | {place: None for place in self._catalog.entries if place not in found}
 
     async def _follow(self, changes: Mapping[Place, Content | None]) -> None:
         """Load what is new before what has gone goes."""

@@ -103,7 +103,7 @@ class ModelStatistics:
 
 
 class Statistics:
-    """Those of every model version that was ever asked."""
+    """Those of every model version that was asked, until it is forgotten."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -116,3 +116,8 @@ class Statistics:
             if key not in self._models:
                 self._models[key] = ModelStatistics(name=name, version=version)
             return self._models[key]
+
+    def forget(self, name: str, version: str) -> None:
+        """Drop the counters of a version that is no longer served."""
+        with self._lock:
+            self._models.pop((name, version), None)

@@ -360,6 +360,23 @@ def test_a_model_stays_in_service_while_its_successor_is_loaded(bench: Any) -> N
     run(made, work)
 
 
+def test_a_version_that_goes_serves_until_the_one_that_comes_is_loaded(bench: Any) -> None:
+    made = bench("a/1")
+
+    async def work() -> None:
+        made.remove("a/1")
+        made.write("a/2", "second")
+        made.gate.clear()
+        refresh = asyncio.create_task(made.registry.refresh())
+        await until(lambda: made.at_gate.acquire(blocking=False))
+        assert made.served == ["a/1 first"]
+        made.gate.set()
+        await refresh
+        assert made.served == ["a/2 second"]
+
+    run(made, work)
+
+
 def test_what_is_being_loaded_for_the_first_time_is_said_to_be(bench: Any) -> None:
     made = bench("a/1")
 
@@ -556,6 +573,9 @@ def test_a_model_is_unloaded_and_loaded_on_demand(bench: Any, monkeypatch: pytes
         await made.registry.load("a")
         assert made.served == ["a/4 first", "b/1 first"]
         assert made.states["a/3"] == "refused"
+        made.write("a/5")
+        await made.registry.refresh()  # it is followed again
+        assert made.served == ["a/5 first", "b/1 first"]
         looks.stop()
 
     run(made, work)
@@ -653,6 +673,26 @@ def test_changes_asked_for_at_once_end_as_the_last_one_says(bench: Any) -> None:
         await asyncio.gather(*changes, *(registry.load("a") for _ in range(5)))
         assert made.served == ["a/1 first", "b/1 first"]
         await until(lambda: sum(not model.closed for model in made.models) == 2)
+
+    run(made, work)
+
+
+@pytest.mark.parametrize("change", ["load", "refresh"])
+def test_a_model_that_is_unloaded_while_it_is_being_loaded_stays_away(bench: Any, change: str) -> None:
+    made = bench("a/1", "b/1")
+
+    async def work() -> None:
+        made.write("a/2", "second")
+        made.gate.clear()
+        loads = made.registry.load("a") if change == "load" else made.registry.refresh()
+        load = asyncio.create_task(loads)
+        await until(lambda: made.at_gate.acquire(blocking=False))
+        unload = asyncio.create_task(made.registry.unload("a"))
+        await asyncio.sleep(0)
+        made.gate.set()
+        await asyncio.gather(load, unload)
+        assert made.served == ["b/1 first"]
+        await until(lambda: sum(not model.closed for model in made.models) == 1)
 
     run(made, work)
 

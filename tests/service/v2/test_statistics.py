@@ -68,6 +68,15 @@ def test_versions_are_counted_apart_and_kept() -> None:
     assert [statistics.of("m", one).inference_count for one in ("1", "2", "3")] == [1, 2, 0]
 
 
+def test_a_version_that_was_forgotten_begins_at_zero() -> None:
+    statistics = Statistics()
+    answer(statistics.of("m", "1"))
+    answer(statistics.of("m", "2"))
+    statistics.forget("m", "1")
+    statistics.forget("m", "1")
+    assert [statistics.of("m", one).inference_count for one in ("1", "2")] == [0, 1]
+
+
 def test_nothing_is_lost_when_threads_count_at_once() -> None:
     statistics = Statistics()
     with ThreadPoolExecutor(8) as threads:
