@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from service.bundle import Card, Family, ImageInput, Kind, MapSpec, Parity, TextInput, VideoInput
 
@@ -69,6 +69,14 @@ class PredictOptions(BaseModel):
         description="Seconds until the answer has to be there, else it is 504; at most the server's own "
         "`timeout_seconds`, which holds if left out.",
     )
+
+    @field_validator("top_k", "layers", "heads", "target", "timeout", mode="before")
+    @classmethod
+    def _no_boolean(cls, value: Any) -> Any:
+        """Python counts true as 1."""
+        if any(isinstance(one, bool) for one in (value if isinstance(value, list) else [value])):
+            raise ValueError("true and false are no numbers")
+        return value
 
 
 class Label(BaseModel):

@@ -14,7 +14,11 @@ async def healthz() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz", summary="Whether every model answers and requests are being taken")
+@router.get(
+    "/readyz",
+    summary="Whether every model answers and requests are being taken",
+    responses={503: {"model": dict[str, str], "description": "Not now; says why."}},
+)
 async def readyz(request: Request, response: Response) -> dict[str, str]:
     reason = await unready(request)
     if reason is None:

@@ -14,6 +14,7 @@ from service.maps import Selection, check_indices
 from service.predictions import Predictions
 from service.render import FORMATS, RenderOptions
 from service.routes.body import gathered, parse_options, read_body
+from service.routes.calls import of_model
 from service.routes.request import admitted, arriving, client, connected, inference, timing_headers
 from service.schemas import (
     Answer,
@@ -160,9 +161,8 @@ def _summary(entry: Entry) -> ModelSummary:
     )
 
 
-@router.get("/models/{name}", summary="The latest version of a model: labels, input, maps, parity, accuracy")
-@router.get("/models/{name}/versions/{version}", summary="The same of one version")
-async def model(request: Request, name: str, version: str | None = None) -> ModelInfo:
+@of_model(router, "", summary="A model: labels, input, maps, parity, accuracy", response_model=ModelInfo)
+async def model(request: Request, name: str, version: str | None) -> ModelInfo:
     manifest = inference(request).registry.get(name, version).manifest
     return ModelInfo(
         name=manifest.name,
@@ -180,15 +180,16 @@ async def model(request: Request, name: str, version: str | None = None) -> Mode
     )
 
 
-PREDICT: dict[str, Any] = {
-    "openapi_extra": {**PREDICT_BODY, "parameters": query_parameters(PredictOptions)},
-    "response_model": Answer,
-}
-
-
-@router.post("/models/{name}/predict", summary="Predictions with attention maps", **PREDICT)
-@router.post("/models/{name}/versions/{version}/predict", summary="The same by one version", **PREDICT)
-async def predict(request: Request, name: str, version: str | None = None) -> Response:
+@of_model(
+    router,
+    "/predict",
+    method="POST",
+    summary="Predictions with attention maps",
+    openapi_extra=PREDICT_BODY,
+    parameters=query_parameters(PredictOptions),
+    response_model=Answer,
+)
+async def predict(request: Request, name: str, version: str | None) -> Response:
     with admitted(request, name, version) as predictor:
         async with arriving(request):
             payloads, options = await read_body(request, max_items=inference(request).settings.max_items)

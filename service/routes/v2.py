@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -14,6 +13,7 @@ from service.errors import InvalidInput
 from service.inference import Inferred
 from service.maps import Selection
 from service.predictor import Predictor
+from service.routes.calls import of_model
 from service.routes.request import admitted, arriving, connected, inference, timing_headers, unready
 from service.v2 import documents, openapi
 from service.v2.compression import SMALLEST, accepted, compress, decompress
@@ -31,7 +31,6 @@ from service.v2.outputs import Outputs
 from service.v2.parameters import check_supported, map_options, timeout
 
 INLINE_BYTES = 16 * 1024  # read in less time than it takes to ask a thread
-ModelCall = Callable[[Request, str, str | None], Awaitable[Any]]
 
 router = APIRouter(prefix="/v2", responses=openapi.ERRORS, tags=["Open Inference Protocol"])
 
@@ -57,50 +56,31 @@ async def all_statistics(request: Request) -> documents.StatisticsDocument:
     return _statistics(request, _served(request))
 
 
-def of_model(path: str, *, method: str = "GET", **options: Any) -> Callable[[ModelCall], ModelCall]:
-    """Registers a call of a model, by its name alone and by one of its versions.
-
-    Two functions, since FastAPI would take a version that is not in the path from the query.
-    """
-
-    def register(call: ModelCall) -> ModelCall:
-        async def latest(request: Request, name: str) -> Any:
-            return await call(request, name, None)
-
-        async def exact(request: Request, name: str, version: str) -> Any:
-            return await call(request, name, version)
-
-        for where, endpoint in (("", latest), ("/versions/{version}", exact)):
-            router.add_api_route(
-                f"/models/{{name}}{where}{path}", endpoint, methods=[method], name=call.__name__, **options
-            )
-        return call
-
-    return register
-
-
-@of_model("/stats", summary="The same of one model", response_model=documents.StatisticsDocument)
+@of_model(router, "/stats", summary="The same of one model", response_model=documents.StatisticsDocument)
 async def statistics(request: Request, name: str, version: str | None) -> Any:
     inference(request).registry.get(name, version)
     meant = [one for one in _served(request) if one.name == name and version in (None, one.version)]
     return _statistics(request, meant)
 
 
-@of_model("", summary="A model's inputs and outputs", response_model=documents.ModelMetadata)
+@of_model(router, "", summary="A model's inputs and outputs", response_model=documents.ModelMetadata)
 async def metadata(request: Request, name: str, version: str | None) -> Any:
     manifest = inference(request).registry.get(name, version).manifest
     return documents.model_metadata(manifest, [one.version for one in _served(request) if one.name == name])
 
 
 @of_model(
-    "/config", summary="A model's configuration, in Triton's words", response_model=documents.ModelConfig
+    router,
+    "/config",
+    summary="A model's configuration, in Triton's words",
+    response_model=documents.ModelConfig,
 )
 async def config(request: Request, name: str, version: str | None) -> Any:
     found = inference(request)
     return documents.model_config(found.registry.get(name, version).manifest, found.settings.max_items)
 
 
-@of_model("/ready", summary="Whether a model can be asked", response_model=documents.ModelReady)
+@of_model(router, "/ready", summary="Whether a model can be asked", response_model=documents.ModelReady)
 async def model_ready(request: Request, name: str, version: str | None) -> Any:
     known = inference(request).registry.entries()
     entries = [one for one in known if one.name == name and version in (None, one.version)]
@@ -111,6 +91,7 @@ async def model_ready(request: Request, name: str, version: str | None) -> Any:
 
 
 @of_model(
+    router,
     "/infer",
     method="POST",
     summary="Predictions, and the attention maps that are asked for",

@@ -22,6 +22,9 @@ EXPECTED = {"snippet.rs": "rust"} | {one["file"]: one["label"] for one in TRUTH}
 BLOCKS = [block for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) if "curl" in block]
 
 
+SCRIPTS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """What a newcomer stands in: the examples, and room for what the commands write."""
@@ -59,6 +62,21 @@ def test_curl_examples_answer_and_their_pictures_open(block: str, folder: Path, 
         else:
             with Image.open(file) as picture:
                 picture.load()
+
+
+def test_the_client_of_the_open_inference_protocol_works_as_printed(server: str) -> None:
+    (script,) = SCRIPTS
+    address = "127.0.0.1:8000"
+    assert address in script
+    done = subprocess.run(
+        [sys.executable, "-c", script.replace(address, server.removeprefix("http://"))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("[b'rust']")
 
 
 @pytest.mark.parametrize("name", ["code-language", "digit-in-clutter", "digit-motion"])

@@ -13,6 +13,8 @@ from tests.load.question import Question, document
 
 IDLE_SECONDS = 2  # shorter than the server keeps a connection, so that nothing is sent into a closing one
 RETRIES = 3
+# Fewer than a listening socket holds (2048), more than the server admits (256).
+MOST = 512
 SHOWN = 5
 
 
@@ -124,23 +126,26 @@ class Traffic:
         await asyncio.gather(*(client() for _ in range(clients)))
 
     async def sustain(self, rate: float, seconds: float) -> float:
-        """New requests at this rate whatever becomes of the others; the rate that was reached.
+        """New requests at this rate, as long as fewer than MOST are under way; the rate that was reached.
 
         Every second client comes back after the seconds it was told, up to RETRIES times.
         """
+        free = asyncio.Semaphore(MOST)
         started, asked = time.monotonic(), 0
         async with asyncio.TaskGroup() as clients:
             while (elapsed := time.monotonic() - started) < seconds:
-                while asked < elapsed * rate:
-                    clients.create_task(self._client(polite=asked % 2 == 0))
+                while asked < elapsed * rate and not free.locked():
+                    clients.create_task(self._client(free, polite=asked % 2 == 0))
                     asked += 1
+                    await asyncio.sleep(0)
                 await asyncio.sleep(1 / rate)
         return asked / seconds
 
-    async def _client(self, *, polite: bool) -> None:
+    async def _client(self, free: asyncio.Semaphore, *, polite: bool) -> None:
         question = self.any()
         for _ in range(1 + RETRIES * polite):
-            reply = await self.ask(question)
+            async with free:
+                reply = await self.ask(question)
             if reply is None or reply.status != 503:
                 return
             await asyncio.sleep(int(reply.header(b"retry-after") or 1))

@@ -210,3 +210,21 @@ async def test_timing_is_in_the_headers_too(text_repository: Path) -> None:
     assert float(headers["x-queue-time"]) == pytest.approx(answer["timing"]["queue_ms"])
     assert float(headers["x-inference-time"]) == pytest.approx(answer["timing"]["run_ms"])
     assert int(headers["x-compute-tokens"]) == len(answer["predictions"][0]["input"]["tokens"])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("top_k", True),
+        ("layers", True),
+        ("layers", [0, True]),
+        ("heads", False),
+        ("target", True),
+        ("timeout", True),
+    ],
+)
+async def test_true_is_no_number(text_repository: Path, option: str, value: Any) -> None:
+    async with serving(text_repository) as (app, _):
+        body = json.dumps({"text": "a", "maps": ["cls"], option: value}).encode()
+        status, problem = await Client(app, body=body).post()
+    assert (status, problem["field"]) == (400, option)
