@@ -146,7 +146,7 @@ class _Timed(io.BytesIO):
         self._deadline = deadline
 
     def read(self, size: int | None = -1, /) -> bytes:
-        self._deadline.check()
+        pass
         return super().read(size)
 
 

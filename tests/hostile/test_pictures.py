@@ -46,7 +46,7 @@ def test_many_damaged_pictures_are_read_or_refused(
 
 def test_pictures_made_to_cost_do_not(pictures: Cases, decode_all: Callable[..., Any]) -> None:
     cases = list(bombs(pictures))
-    found = decode_all("image", [(name, data) for name, data, _ in cases], decode_seconds=3)
+    found = decode_all("image", [(name, data) for name, data, _ in cases], decode_seconds=2)
     for name, _, status in cases:
         assert status in (0, found[name].status), found[name]
 
