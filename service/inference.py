@@ -105,8 +105,8 @@ class Inference:
         """Answer what was accepted, then stop."""
         if self._watching is not None:
             self._watching.cancel()
-        await self.registry.close()
         await self.scheduler.close()
+        await self.registry.close()
         for threads in self._threads.values():
             threads.shutdown()
 

@@ -42,6 +42,7 @@ class Registry:
         self._catalog = Catalog()
         self._observe = observe  # told of every entry that is put, and of its going as None
         self._tried: dict[Place, Content] = {}  # what each folder held when it was last loaded
+        self._needed: frozenset[str] = frozenset()  # names that were there when the server started
         self._unloaded: set[str] = set()  # names that were asked to stay away
         self._leases: Counter[Predictor] = Counter()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -62,6 +63,7 @@ class Registry:
             raise BundleError(f"{root} holds no model: {error.strerror}") from error
         if not found:
             raise BundleError(f"{root} holds no model: NAME/VERSION/manifest.json is looked for")
+        self._needed = frozenset(place.name for place in found)
         for place, content in found.items():
             self._tried[place] = content
             self._put(place, self._loader.load(self._repository.folder(place), place, content))
@@ -105,13 +107,16 @@ class Registry:
 
     @property
     def ready(self) -> bool:
-        """Whether something is served, and no model is refused in all its versions."""
+        """Whether something is served, and no model is missed."""
         return bool(self._catalog.latest()) and not self.refused
 
     @property
     def refused(self) -> list[str]:
-        """Models that are in the repository and not served, for none of their versions can be loaded."""
-        return self._catalog.refused()
+        """Models that the server started with and none of whose versions is served, for they were refused.
+
+        One that comes later and is broken is nobody's loss yet: it must not take the others out of service.
+        """
+        return [name for name in self._catalog.refused() if name in self._needed]
 
     async def load(self, name: str) -> None:
         """Load what the repository has under a name, again where it has changed or was refused.

@@ -146,7 +146,7 @@ class _Timed(io.BytesIO):
         self._deadline = deadline
 
     def read(self, size: int | None = -1, /) -> bytes:
-        pass
+        self._deadline.check()
         return super().read(size)
 
 

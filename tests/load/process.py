@@ -34,25 +34,13 @@ class Process:
             self.port: int = free.getsockname()[1]
         self.log = log
         environment = {f"REGARD_{name.upper()}": str(value) for name, value in settings.items()}
-        command = [
-            sys.executable,
-            "-m",
-            "service",
-            "serve",
-            "--models",
-            str(models),
-            "--port",
-            str(self.port),
-        ]
+        command = [sys.executable, "-m", "service", "serve"]
+        command += ["--models", str(models), "--port", str(self.port)]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env={**os.environ, **environment}, stdout=output, stderr=subprocess.STDOUT
             )
         self._seen = psutil.Process(self._process.pid)
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     @property
     def resident(self) -> int:

@@ -291,6 +291,18 @@ def test_new_versions_are_loaded_in_the_loaders_thread(bench: Any) -> None:
     run(made, work)
 
 
+def test_a_broken_model_that_comes_later_leaves_the_server_ready(bench: Any) -> None:
+    made = bench("a/1")
+
+    async def work() -> None:
+        made.write("b/1", "broken")
+        await made.registry.refresh()
+        assert made.states == {"a/1": "ready", "b/1": "refused"}
+        assert made.registry.ready
+
+    run(made, work)
+
+
 def test_a_folder_that_has_not_changed_is_not_loaded_again(bench: Any) -> None:
     made = bench("a/1", "b/1")
     made.faults["b/1"] = BundleError("broken")
