@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ from service.sessions import OutOfMemory, SessionPool
 from service.settings import Settings
 from service.store import Store
 from service.tracing import Tracing
+from service.turns import Turns
 from service.v2.statistics import Statistics
 from service.waiting import Done
 
@@ -81,6 +82,7 @@ class Inference:
         self.readiness = Readiness(scheduler=self.scheduler, registry=self.registry)
         self.admission = Admission(requests=settings.max_requests, nbytes=settings.max_request_bytes)
         self._decoding = Budget(settings.limits())
+        self._turns = Turns()
         self.store = Store(max_bytes=settings.store_bytes, seconds=settings.store_seconds)
         self._threads = {
             name: ThreadPoolExecutor(settings.decode_threads, thread_name_prefix=name) for name in POOLS
@@ -110,26 +112,30 @@ class Inference:
         for threads in self._threads.values():
             threads.shutdown()
 
-    @contextmanager
-    def admit(self, name: str, version: str | None = None, *, nbytes: int = 0) -> Iterator[Predictor]:
+    @asynccontextmanager
+    async def admit(
+        self, name: str, version: str | None = None, *, nbytes: int = 0
+    ) -> AsyncIterator[Predictor]:
         """The model of a request whose body has so many bytes, which is under way while the block lasts.
 
         The model stays loaded until then, whatever becomes of it in the repository. Raises NotFound and
         Overloaded.
         """
-        with self.registry.lease(name, version) as predictor, self.under_way(predictor, nbytes=nbytes):
-            yield predictor
+        with self.registry.lease(name, version) as predictor:
+            async with self.under_way(predictor, nbytes=nbytes):
+                yield predictor
 
-    @contextmanager
-    def under_way(self, predictor: Predictor, *, nbytes: int = 0) -> Iterator[None]:
+    @asynccontextmanager
+    async def under_way(self, predictor: Predictor, *, nbytes: int = 0) -> AsyncIterator[None]:
         """Count a request of a model as long as the block lasts, and whatever it raises as a failure.
 
-        Raises Overloaded.
+        The block begins when it is the request's turn. Raises Overloaded.
         """
         name, version = predictor.manifest.name, predictor.manifest.version
         started = time.perf_counter()
         try:
             with self.admission.enter(name, nbytes, lambda: self.scheduler.backlog(predictor)):
+                await self._turns.wait(name)
                 yield
         except BaseException as error:
             self.metrics.failure(name, version, type(error).__name__)

@@ -136,7 +136,7 @@ class Predictions:
             frame_map(predictor.manifest) if format not in NUMBERS and spec.kind == "frame_grid" else None
         )
         missing = frozenset({one.name for one in (spec, beside) if one is not None} - set(stored.maps))
-        with self._inference.under_way(predictor):
+        async with self._inference.under_way(predictor):
             if missing:
                 maps = await self._run_again(predictor, stored.payload, missing)
                 self._store.add_maps(key, index, maps)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -42,8 +42,8 @@ def timing_headers(predictor: Predictor, found: Inferred) -> dict[str, str]:
     }
 
 
-@contextmanager
-def admitted(request: Request, name: str, version: str | None = None) -> Iterator[Predictor]:
+@asynccontextmanager
+async def admitted(request: Request, name: str, version: str | None = None) -> AsyncIterator[Predictor]:
     """The model that a request with a body is for; raises NotFound and Overloaded before any of it is read.
 
     A body that does not say its length counts as the largest, and so does one that has to be unpacked.
@@ -51,7 +51,7 @@ def admitted(request: Request, name: str, version: str | None = None) -> Iterato
     found = inference(request)
     declared = "" if "content-encoding" in request.headers else request.headers.get("content-length", "")
     nbytes = int(declared) if declared.isdecimal() else found.settings.max_body_bytes
-    with found.admit(name, version, nbytes=nbytes) as predictor:
+    async with found.admit(name, version, nbytes=nbytes) as predictor:
         yield predictor
 
 

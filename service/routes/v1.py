@@ -190,7 +190,7 @@ async def model(request: Request, name: str, version: str | None) -> ModelInfo:
     response_model=Answer,
 )
 async def predict(request: Request, name: str, version: str | None) -> Response:
-    with admitted(request, name, version) as predictor:
+    async with admitted(request, name, version) as predictor:
         async with arriving(request):
             payloads, options = await read_body(request, max_items=inference(request).settings.max_items)
         async with connected(request):

@@ -101,7 +101,7 @@ async def model_ready(request: Request, name: str, version: str | None) -> Any:
 )
 async def infer(request: Request, name: str, version: str | None) -> Any:
     found = inference(request)
-    with admitted(request, name, version) as predictor:
+    async with admitted(request, name, version) as predictor:
         async with arriving(request):
             body = await request.body()
         async with connected(request):

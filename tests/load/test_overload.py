@@ -52,7 +52,7 @@ def test_every_request_at_twice_the_capacity_is_answered_or_told_when_to_come_ba
     answered: Counter[int] = Counter()
 
     async def measure() -> tuple[list[float], float, list[int]]:
-        """Capacity before and after, the rate of new requests, and resident memory by the second."""
+        """Capacity before and after, the rate of requests, and resident memory by the second."""
         await traffic.learn()
         await traffic.saturate(32, 3)
         capacity = [await traffic.saturate(32, CAPACITY_SECONDS)]
@@ -80,7 +80,7 @@ def test_every_request_at_twice_the_capacity_is_answered_or_told_when_to_come_ba
     )
     figure(
         f"overload for {seconds:.0f} s",
-        f"{rate:.0f} new requests/s, {rate / capacity[0]:.2f} times the capacity before",
+        f"{rate:.0f} requests/s, {rate / capacity[0]:.2f} times the capacity before",
     )
     figure(
         "overload, answered",

@@ -51,13 +51,13 @@ class Traffic:
 
     async def ask(self, question: Question, *, judged: bool = True) -> Reply | None:
         """The reply, or None where there was none; the tally is kept."""
+        self.sent += 1
+        number = self.sent
         try:
             connection = await self._connection()
         except OSError:
             self.refused += 1
             return None
-        self.sent += 1
-        number = self.sent
         try:
             reply = await connection.ask(question.wire(number))
             if judged:
@@ -126,20 +126,21 @@ class Traffic:
         await asyncio.gather(*(client() for _ in range(clients)))
 
     async def sustain(self, rate: float, seconds: float) -> float:
-        """New requests at this rate, as long as fewer than MOST are under way; the rate that was reached.
+        """Requests at this rate, as long as fewer than MOST are under way; the rate that was reached.
 
-        Every second client comes back after the seconds it was told, up to RETRIES times.
+        Every second client comes back after the seconds it was told, up to RETRIES times; it counts again.
         """
         free = asyncio.Semaphore(MOST)
-        started, asked = time.monotonic(), 0
-        async with asyncio.TaskGroup() as clients:
+        started, before, clients = time.monotonic(), self.sent, 0
+        async with asyncio.TaskGroup() as group:
             while (elapsed := time.monotonic() - started) < seconds:
-                while asked < elapsed * rate and not free.locked():
-                    clients.create_task(self._client(free, polite=asked % 2 == 0))
-                    asked += 1
+                while self.sent - before < elapsed * rate and not free.locked():
+                    clients += 1
+                    group.create_task(self._client(free, polite=clients % 2 == 0))
                     await asyncio.sleep(0)
                 await asyncio.sleep(1 / rate)
-        return asked / seconds
+            reached = (self.sent - before) / elapsed
+        return reached
 
     async def _client(self, free: asyncio.Semaphore, *, polite: bool) -> None:
         question = self.any()
