@@ -33,8 +33,8 @@ class Problem(Exception):
         self, detail: str, *, field: str | None = None, limit: int | float | str | None = None
     ) -> None:
         super().__init__(detail)
-        self.detail = detail
-        self.field = field
+        self.detail = _encodable(detail)
+        self.field = None if field is None else _encodable(field)
         self.limit = limit
 
     def document(self) -> dict[str, str | int | float]:
@@ -50,6 +50,11 @@ class Problem(Exception):
         if self.limit is not None:
             body["limit"] = self.limit
         return body
+
+
+def _encodable(text: str) -> str:
+    """Half of a surrogate pair, which JSON may hold and UTF-8 may not, as it is written in JSON."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class InvalidInput(Problem):
@@ -93,7 +98,7 @@ class Undecodable(Problem):
 
 
 class Overloaded(Problem):
-    """`retry_after` is in seconds, from how fast work is being done at present."""
+    """`retry_after` is in seconds, from how fast work is being done at present; None until that is known."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
@@ -103,10 +108,17 @@ class Overloaded(Problem):
         *,
         field: str | None = None,
         limit: int | float | str | None = None,
-        retry_after: float = 1,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(detail, field=field, limit=limit)
-        self.retry_after = max(1, math.ceil(retry_after))
+        self.retry_after: int | None = None
+        if retry_after is not None:
+            self.promise(retry_after)
+
+    def promise(self, seconds: float) -> None:
+        """Say when to come back, in whole seconds from 1 on, unless that was said already."""
+        if self.retry_after is None:
+            self.retry_after = max(1, math.ceil(seconds))
 
 
 class DeadlineExceeded(Problem):

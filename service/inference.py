@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from service.admission import Admission
+from service.admission import Admission, Booking
 from service.catalog import Entry
 from service.decode.budget import Budget
 from service.decode.item import Item
@@ -27,14 +26,15 @@ from service.repository import Place
 from service.scheduler import Run, Scheduler
 from service.sessions import OutOfMemory, SessionPool
 from service.settings import Settings
+from service.statistics import Statistics
 from service.store import Store
+from service.threads import Threads
 from service.tracing import Tracing
 from service.turns import Turns
-from service.v2.statistics import Statistics
 from service.waiting import Done
 
 Value = TypeVar("Value")
-POOLS = ("text", "image", "video", "drawing")  # none of them waits for the threads of another
+POOLS = ("text", "image", "video", "answer", "drawing")  # none of them waits for the threads of another
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,11 @@ class Inferred:
         return max(outcome.maps_seconds for outcome in self.outcomes)
 
     @property
+    def is_short(self) -> bool:
+        """Whether saying what was found, without maps, is done sooner than another thread would begin."""
+        return len(self.items) == 1
+
+    @property
     def cost(self) -> int:
         """Tokens or pixels, without padding."""
         return sum(item.cost for item in self.items)
@@ -84,9 +89,7 @@ class Inference:
         self._decoding = Budget(settings.limits())
         self._turns = Turns()
         self.store = Store(max_bytes=settings.store_bytes, seconds=settings.store_seconds)
-        self._threads = {
-            name: ThreadPoolExecutor(settings.decode_threads, thread_name_prefix=name) for name in POOLS
-        }
+        self._threads = {name: Threads(name=name, count=settings.decode_threads) for name in POOLS}
         self.draining = False  # from the first signal on: still serving, but not ready
         self._pool: SessionPool | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -110,23 +113,23 @@ class Inference:
         await self.scheduler.close()
         await self.registry.close()
         for threads in self._threads.values():
-            threads.shutdown()
+            threads.close()
 
     @asynccontextmanager
     async def admit(
         self, name: str, version: str | None = None, *, nbytes: int = 0
-    ) -> AsyncIterator[Predictor]:
-        """The model of a request whose body has so many bytes, which is under way while the block lasts.
+    ) -> AsyncIterator[tuple[Predictor, Booking]]:
+        """The model of a request, and the room of its body: so many bytes, which may turn out to be more.
 
-        The model stays loaded until then, whatever becomes of it in the repository. Raises NotFound and
-        Overloaded.
+        The request is under way while the block lasts. The model stays loaded until then, whatever becomes of
+        it in the repository. Raises NotFound and Overloaded.
         """
         with self.registry.lease(name, version) as predictor:
-            async with self.under_way(predictor, nbytes=nbytes):
-                yield predictor
+            async with self.under_way(predictor, nbytes=nbytes) as booking:
+                yield predictor, booking
 
     @asynccontextmanager
-    async def under_way(self, predictor: Predictor, *, nbytes: int = 0) -> AsyncIterator[None]:
+    async def under_way(self, predictor: Predictor, *, nbytes: int = 0) -> AsyncIterator[Booking]:
         """Count a request of a model as long as the block lasts, and whatever it raises as a failure.
 
         The block begins when it is the request's turn. Raises Overloaded.
@@ -134,10 +137,12 @@ class Inference:
         name, version = predictor.manifest.name, predictor.manifest.version
         started = time.perf_counter()
         try:
-            with self.admission.enter(name, nbytes, lambda: self.scheduler.backlog(predictor)):
+            with self.admission.enter(name, nbytes) as booking:
                 await self._turns.wait(name)
-                yield
+                yield booking
         except BaseException as error:
+            if isinstance(error, Overloaded):
+                error.promise(self.admission.backlog(name))
             self.metrics.failure(name, version, type(error).__name__)
             self.statistics.of(name, version).failure(total_seconds=time.perf_counter() - started)
             raise
@@ -148,39 +153,37 @@ class Inference:
         payloads: Sequence[Payload | TensorRow],
         *,
         maps: frozenset[str] = frozenset(),
-        timeout: float | None = None,
     ) -> Inferred:
-        """Decode and run a request's inputs; raises a Problem.
-
-        `timeout` is in seconds, at most the server's own.
-        """
+        """Decode and run a request's inputs, in a block of `within`; raises a Problem."""
         started, started_ns = time.perf_counter(), time.time_ns()
-        async with self.within(timeout):
-            items = await self._decode(predictor, payloads)
-            decoded = time.perf_counter()
-            jobs = [predictor.job(item, maps) for item in items]
-            done = await self.scheduler.submit(predictor, jobs)
+        items = await self._decode(predictor, payloads)
+        decoded = time.perf_counter()
+        jobs = [predictor.job(item, maps) for item in items]
+        done = await self.scheduler.submit(predictor, jobs)
         found = Inferred(items=items, done=done, decode_seconds=decoded - started)
         self._trace(predictor, found, started_ns)
+        return found
+
+    def answered(self, predictor: Predictor, found: Inferred, seconds: float) -> None:
+        """Count a request that was answered with predictions, after so many seconds."""
         name, version = predictor.manifest.name, predictor.manifest.version
         self.metrics.prediction(
             name,
             version,
-            inputs=len(items),
+            inputs=len(found.items),
             queue=found.queue_seconds,
             decode=found.decode_seconds,
             run=found.run_seconds,
             maps=found.maps_seconds,
         )
         self.statistics.of(name, version).success(
-            len(items),
-            total_seconds=time.perf_counter() - started,
+            len(found.items),
+            total_seconds=seconds,
             decode_seconds=found.decode_seconds,
             queue_seconds=found.queue_seconds,
             run_seconds=found.run_seconds,
             maps_seconds=found.maps_seconds,
         )
-        return found
 
     def _trace(self, predictor: Predictor, found: Inferred, started_ns: int) -> None:
         """One span for each stage of a request, one after the other; that of the maps ends with the run."""
@@ -221,18 +224,26 @@ class Inference:
         except OutOfMemory as error:
             raise Overloaded("memory does not suffice for this input at present", field="memory") from error
 
-    async def in_thread(self, pool: str, function: Callable[..., Value], *args: Any) -> Value:
-        """Run something slow in one of the threads for it."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads[pool], function, *args)
+    async def in_thread(
+        self, pool: str, predictor: Predictor, function: Callable[..., Value], *args: Any
+    ) -> Value:
+        """Run something slow of a model in one of the threads for it."""
+        return await self._threads[pool].run(predictor.manifest.name, function, *args)
 
     async def _decode(self, predictor: Predictor, payloads: Sequence[Payload | TensorRow]) -> Sequence[Item]:
         only = payloads[0] if len(payloads) == 1 else None
         if isinstance(only, Payload) and only.is_short:
             return [predictor.decode(only)]
         family = predictor.manifest.family
-        return await asyncio.gather(
-            *(self.in_thread(family, _without_original, predictor, payload) for payload in payloads)
-        )
+        decodes = [
+            asyncio.ensure_future(self.in_thread(family, predictor, _without_original, predictor, payload))
+            for payload in payloads
+        ]
+        try:
+            return await asyncio.gather(*decodes)
+        finally:
+            for decode in decodes:  # where one failed, or the client has left, the others are for nobody
+                decode.cancel()
 
     def _open(self, folder: Path) -> Predictor:
         assert self._pool is not None
@@ -253,6 +264,7 @@ class Inference:
             self.statistics.forget(place.name, place.version)
         elif entry.served is not None:
             self.metrics.loaded(place.name, place.version, entry.load_seconds or 0)
+            self.statistics.loaded(place.name, place.version)
 
     def _ran(self, run: Run) -> None:
         """Count a batch; what readiness runs is nobody's request."""

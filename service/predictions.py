@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from service.predictor import Predictor, Unloaded
 from service.render import NUMBERS, Drawing, RenderOptions
 from service.schemas import Answer, PredictOptions, Timing
 from service.store import Record, Store, StoredItem
+
+_Place = tuple[str, int, frozenset[str]]  # a prediction's id, an item of it, and maps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,7 @@ class Predictions:
     def __init__(self, inference: Inference) -> None:
         self._inference = inference
         self._store = inference.store
+        self._making: dict[_Place, asyncio.Task[Mapping[str, AttentionMap]]] = {}
 
     async def predict(
         self,
@@ -53,11 +57,15 @@ class Predictions:
         for spec in predictor.manifest.maps:
             if spec.name in maps:
                 selection.check(spec)
-        found = await self._inference.infer(predictor, payloads, maps=maps, timeout=options.timeout)
-        arguments = (predictor, payloads, found, options, selection, client, started)
-        if len(payloads) == 1 and not maps:  # done sooner than another thread would have begun
-            return self._answer(*arguments)
-        return await self._inference.in_thread("drawing", self._answer, *arguments)
+        async with self._inference.within(options.timeout):
+            found = await self._inference.infer(predictor, payloads, maps=maps)
+            arguments = (predictor, payloads, found, options, selection, client, started)
+            if found.is_short and not maps:
+                answered = self._answer(*arguments)
+            else:
+                answered = await self._inference.in_thread("answer", predictor, self._answer, *arguments)
+        self._inference.answered(predictor, found, time.perf_counter() - started)
+        return answered
 
     def kept(self, key: str, *, client: str | None = None) -> Record:
         """A prediction that was answered; raises Expired and NotFound."""
@@ -136,27 +144,42 @@ class Predictions:
             frame_map(predictor.manifest) if format not in NUMBERS and spec.kind == "frame_grid" else None
         )
         missing = frozenset({one.name for one in (spec, beside) if one is not None} - set(stored.maps))
-        async with self._inference.under_way(predictor):
+        async with self._inference.under_way(predictor), self._inference.within():
             if missing:
-                maps = await self._run_again(predictor, stored.payload, missing)
-                self._store.add_maps(key, index, maps)
-                stored = stored.with_maps(maps)
+                stored = stored.with_maps(await self._make(key, index, predictor, stored.payload, missing))
             started = time.perf_counter()
-            async with self._inference.within():
-                drawn = await self._inference.in_thread(
-                    "drawing", _draw, predictor, stored, name, format, selection, drawing, beside
-                )
+            drawn = await self._inference.in_thread(
+                "drawing", predictor, _draw, predictor, stored, name, format, selection, drawing, beside
+            )
         manifest = predictor.manifest
         self._inference.metrics.rendered(manifest.name, manifest.version, time.perf_counter() - started)
         return drawn
 
+    async def _make(
+        self, key: str, index: int, predictor: Predictor, payload: Payload, maps: frozenset[str]
+    ) -> Mapping[str, AttentionMap]:
+        """Further maps of a kept input. Those who ask for the same at one time share one run."""
+        place = (key, index, maps)
+        making = self._making.get(place)
+        if making is None:
+            making = asyncio.create_task(self._run_again(predictor, payload, maps))
+            self._making[place] = making
+            making.add_done_callback(lambda made: self._made(place, made))
+        return await asyncio.shield(making)
+
+    def _made(self, place: _Place, making: asyncio.Task[Mapping[str, AttentionMap]]) -> None:
+        del self._making[place]
+        if not making.cancelled() and making.exception() is None:
+            self._store.add_maps(place[0], place[1], making.result())
+
     async def _run_again(
         self, predictor: Predictor, payload: Payload, maps: frozenset[str]
     ) -> Mapping[str, AttentionMap]:
-        """Further maps of a kept input, by the model that made its prediction; raises a Problem."""
+        """Maps of an input by the model that made its prediction; raises a Problem."""
         try:
             with self._inference.registry.keep(predictor):
-                found = await self._inference.infer(predictor, [payload], maps=maps)
+                async with self._inference.within():
+                    found = await self._inference.infer(predictor, [payload], maps=maps)
         except Unloaded as error:
             raise Expired(f"{error}: only maps that were made before can be fetched", field="map") from error
         return found.outcomes[0].maps

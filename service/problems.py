@@ -19,7 +19,7 @@ def problem_response(problem: Problem, path: str) -> JSONResponse:
     """A problem as the answer to a request for this path."""
     headers = {}
     if isinstance(problem, Overloaded):
-        headers["retry-after"] = str(problem.retry_after)
+        headers["retry-after"] = str(problem.retry_after or 1)
     if isinstance(problem, Unauthorized):
         headers["www-authenticate"] = "Bearer"
     return _answer(problem.document(), path, headers)

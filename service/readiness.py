@@ -42,8 +42,8 @@ class Readiness:
         self._scheduler = scheduler
         self._registry = registry
         self._clock = clock
-        self._probing: asyncio.Task[str | None] | None = None
-        self._found: str | None = None
+        self._probing: asyncio.Task[dict[Predictor, str]] | None = None
+        self._faults: dict[Predictor, str] = {}
         self._until = float("-inf")
 
     async def check(self) -> str | None:
@@ -52,19 +52,28 @@ class Readiness:
             return "no requests are taken"
         if refused := self._registry.refused:
             return f"no version can be loaded of {', '.join(refused)}"
-        if not self._registry.ready:
+        if not self._registry.all():
             return "no model is served"
+        return "; ".join((await self._probed()).values()) or None
+
+    async def check_model(self, predictor: Predictor) -> str | None:
+        """The same of one version."""
+        return (await self._probed()).get(predictor)
+
+    async def _probed(self) -> dict[Predictor, str]:
         if self._probing is None and self._clock() >= self._until:
             self._probing = asyncio.create_task(self._probe_all())
-        return self._found if self._probing is None else await asyncio.shield(self._probing)
+        return self._faults if self._probing is None else await asyncio.shield(self._probing)
 
-    async def _probe_all(self) -> str | None:
+    async def _probe_all(self) -> dict[Predictor, str]:
         try:
             served = [entry.served for entry in self._registry.entries() if entry.served is not None]
             found = await asyncio.gather(*(self._probe(predictor) for predictor in served))
-            self._found = "; ".join(fault for fault in found if fault is not None) or None
+            self._faults = {
+                predictor: fault for predictor, fault in zip(served, found, strict=True) if fault is not None
+            }
             self._until = self._clock() + KEPT_SECONDS
-            return self._found
+            return self._faults
         finally:
             self._probing = None
 

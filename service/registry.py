@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,11 @@ from service.errors import InvalidInput, NotFound, Overloaded
 from service.loader import Loader
 from service.predictor import Predictor, Unloaded
 from service.repository import Content, Place, Repository
+from service.threads import Threads
 
+Changes = dict[Place, Content | None]  # what folders hold now; None of one that has gone
+
+LOADER = ""  # models are loaded one after the other, as they come
 logger = logging.getLogger(__name__)
 
 
@@ -47,7 +50,7 @@ class Registry:
         self._leases: Counter[Predictor] = Counter()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._thread = Threads(name="loader", count=1)
         self._closing = False
 
     def __repr__(self) -> str:
@@ -106,11 +109,6 @@ class Registry:
         return entry is not None and entry.served is predictor
 
     @property
-    def ready(self) -> bool:
-        """Whether something is served, and no model is missed."""
-        return bool(self._catalog.latest()) and not self.refused
-
-    @property
     def refused(self) -> list[str]:
         """Models that the server started with and none of whose versions is served, for they were refused.
 
@@ -121,7 +119,8 @@ class Registry:
     async def load(self, name: str) -> None:
         """Load what the repository has under a name, again where it has changed or was refused.
 
-        Raises NotFound where there is nothing, InvalidInput where every version is refused.
+        Raises NotFound where there is nothing, InvalidInput where every version is refused, Overloaded where
+        the repository cannot be read.
         """
         await self._shielded(self._load(name))
 
@@ -129,51 +128,58 @@ class Registry:
         """Serve a model no more until it is loaded on demand; raises NotFound."""
         await self._shielded(self._unload(name))
 
-    async def refresh(self) -> None:
-        """Look through the repository once: what is new or changed is loaded, what has gone is unloaded."""
-        await self._shielded(self._follow(self._changes(await self._look())))
+    async def refresh(self, seen: Changes | None = None) -> Changes:
+        """Look through the repository: what is new or changed is loaded, what has gone is unloaded.
+
+        Of the changes found, which are returned, those alone that were `seen` before; all if None.
+        """
+        changes = self._changes(await self._look())
+        settled = {
+            place: content
+            for place, content in changes.items()
+            if seen is None or (place in seen and seen[place] == content)
+        }
+        await self._shielded(self._follow(settled))
+        return changes
 
     async def watch(self, seconds: float) -> None:
         """Look every so often, until cancelled. A change counts when it was seen the same twice in a row.
 
         Someone may be copying. A repository that cannot be read changes nothing.
         """
-        before: dict[Place, Content | None] = {}
+        seen: Changes = {}
         while True:
             await asyncio.sleep(seconds)
             try:
-                changes = self._changes(await self._look())
-                settled = {place: changes[place] for place in changes if place in before}
-                settled = {place: content for place, content in settled.items() if before[place] == content}
-                before = changes
-                await self._shielded(self._follow(settled))
+                seen = await self.refresh(seen)
             except Exception as error:  # the next look may do better
                 logger.error("the model repository was not looked through: %s", error)
 
     async def close(self) -> None:
-        """Wait for what is being loaded, then close every model; one that is held ends with the process."""
+        """Close every model but those that are held; nobody waits for what is being loaded."""
         self._closing = True
-        await self._settled()
-        for place in self._catalog.entries:
-            self._drop(place)
-        await self._settled()
-        self._thread.shutdown()
-
-    async def _settled(self) -> None:
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        loading = list(self._tasks)
+        for task in loading:
+            task.cancel()
+        await asyncio.gather(*loading, return_exceptions=True)
+        if not loading:
+            for place in self._catalog.entries:
+                self._drop(place)
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+        self._thread.close()
 
     async def _look(self) -> dict[Place, Content]:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._repository.look)
+        return await self._thread.run(LOADER, self._repository.look)
 
-    def _changes(self, found: Mapping[Place, Content]) -> dict[Place, Content | None]:
-        """What is new or not as it was when last tried; None where a folder has gone."""
-        changes: dict[Place, Content | None] = {
+    def _changes(self, found: Mapping[Place, Content]) -> Changes:
+        """What is new or not as it was when last tried."""
+        changes: Changes = {
             place: content for place, content in found.items() if self._tried.get(place) != content
         }
         return changes | {place: None for place in self._catalog.entries if place not in found}
 
-    async def _follow(self, changes: Mapping[Place, Content | None]) -> None:
+    async def _follow(self, changes: Changes) -> None:
         """Load what is new before what has gone goes."""
         for place, content in sorted(changes.items(), key=lambda change: change[1] is None):
             async with self._locks[place.name]:
@@ -183,7 +189,11 @@ class Registry:
                     await self._try(place, content)
 
     async def _load(self, name: str) -> None:
-        found = {place: content for place, content in (await self._look()).items() if place.name == name}
+        try:
+            looked = await self._look()
+        except OSError as error:
+            raise Overloaded("the model repository cannot be read at present", field="models") from error
+        found = {place: content for place, content in looked.items() if place.name == name}
         if not found:
             raise NotFound(f"the repository holds no model {name!r}", field="model")
         async with self._locks[name]:
@@ -219,8 +229,8 @@ class Registry:
         old = None if before is None else before.served
         if old is None:
             self._put(place, Entry(name=place.name, version=place.version, state="loading"))
-        entry = await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._loader.load, self._repository.folder(place), place, content
+        entry = await self._thread.run(
+            LOADER, self._loader.load, self._repository.folder(place), place, content
         )
         if before is None or old is None:
             self._put(place, entry)
@@ -258,7 +268,7 @@ class Registry:
             self._spawn(self._dispose(predictor))
 
     async def _dispose(self, predictor: Predictor) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, predictor.close)
+        await self._thread.run(LOADER, predictor.close)
         place = _place(predictor)
         entry = self._catalog.entries.get(place)
         if entry is not None and entry.predictor is predictor:
@@ -271,8 +281,17 @@ class Registry:
         return task
 
     async def _shielded(self, work: Coroutine[Any, Any, None]) -> None:
-        """A change that has begun is brought to its end, whoever stops waiting for it."""
-        await asyncio.shield(self._spawn(work))
+        """A change that has begun is brought to its end, whoever stops waiting for it.
+
+        Raises Overloaded where the server ends first.
+        """
+        task = self._spawn(work)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise Overloaded("the server is shutting down") from None
+            raise
 
 
 def _place(predictor: Predictor) -> Place:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from service.bundle import MANIFEST
 
-# Relative path, size, mtime in ns and inode of every file: cheap, and no replaced file has all four alike.
-Content = frozenset[tuple[str, int, int, int]]
+# Of every file: relative path, size, mtime and ctime in ns, inode. Copies keep sizes and mtimes, and inodes
+# are used again, but nobody can set a ctime.
+Content = frozenset[tuple[str, int, int, int, int]]
 
 
 class Place(NamedTuple):
@@ -40,11 +41,16 @@ class Repository:
     def look(self) -> dict[Place, Content]:
         """What is there now, in order of names and versions; raises OSError where the root cannot be read.
 
-        Hidden folders, those without a manifest and those that are no version are left out.
+        Hidden folders, those without a manifest, those that are no version and those that cannot be read
+        (`lost+found` on a volume of its own) are left out.
         """
         places = []
         for name in _folders(self.root):
-            for version in _folders(self.root / name):
+            try:
+                versions = _folders(self.root / name)
+            except (FileNotFoundError, PermissionError):
+                continue
+            for version in versions:
                 if version.isascii() and version.isdecimal():
                     places.append(Place(name, version))
         places.sort(key=lambda place: place.order)
@@ -62,7 +68,7 @@ def content_of(folder: Path) -> Content:
             continue
         if not stat.S_ISDIR(found.st_mode):
             name = path.relative_to(folder).as_posix()
-            files.add((name, found.st_size, found.st_mtime_ns, found.st_ino))
+            files.add((name, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino))
     return frozenset(files)
 
 

@@ -32,15 +32,24 @@ logger = logging.getLogger(__name__)
 class Connection(HttpToolsProtocol):
     """One client's connection, closed when nothing is under way on it for the keep-alive time.
 
-    That holds from its first moment on, for one that sends nothing or never ends its headers, too.
+    That holds from its first moment on: for one that sends nothing, too, and one whose headers do not end in
+    that time, however often another byte of them comes. An answer that is not read is given up in the end.
     """
 
+    unread_seconds = 60.0
     _head = 0
     _in_head = False
+    _begun = 0.0  # when the connection was made, or the headers began that still come
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._begun = self.loop.time()
         self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.resume_writing()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -53,16 +62,30 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._head, self._in_head = 0, True
+        self._begun = self.loop.time()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         super().on_headers_complete()
 
+    def pause_writing(self) -> None:
+        """The client does not read what it was sent: it has so long to go on."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(self.unread_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+        super().resume_writing()
+
     def _wait(self) -> None:
+        """Headers have their time from their beginning; what is left of a body that was refused, from now."""
+        since = self._begun if self.cycle is None or self._in_head else self.loop.time()
         self._unset_keepalive_if_required()
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        self.timeout_keep_alive_task = self.loop.call_at(
+            since + self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
 
 

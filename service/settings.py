@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -85,7 +85,12 @@ class Settings(BaseSettings):
     decode_threads: int = Field(
         2, ge=1, le=64, description="Threads that decode, for each of texts, pictures and clips, and draw."
     )
-    max_body_bytes: int = Field(32 * MIB, ge=1, description="Largest request body.")
+    max_body_bytes: int = Field(32 * MIB, ge=1, validate_default=True, description="Largest request body.")
+    max_json_bytes: int = Field(
+        4 * MIB,
+        ge=1,
+        description="Largest JSON; media and binary tensors may be as large as a body.",
+    )
     drain_seconds: float = Field(
         0, ge=0, description="After SIGTERM, how long everything is still served while `/readyz` says 503."
     )
@@ -129,6 +134,13 @@ class Settings(BaseSettings):
             if len(set(values)) < len(values):
                 raise ValueError(f"two clients have the same {what}")
         return keys
+
+    @field_validator("max_body_bytes")
+    @classmethod
+    def _room_for_the_largest(cls, largest: int, info: ValidationInfo) -> int:
+        if largest > info.data.get("max_request_bytes", largest):
+            raise ValueError("more than max_request_bytes: there would never be room for it")
+        return largest
 
     @classmethod
     def settings_customise_sources(

@@ -37,14 +37,18 @@ class Slot:
         self._current: _Task | None = None
 
     async def run(self, function: Callable[[], Any]) -> Any:
-        """What the function returns or raises; to be called by one task at a time."""
+        """What the function returns or raises; to be called by one task at a time.
+
+        Raises RuntimeError where the system gives no thread: the next run asks for one again.
+        """
         loop = asyncio.get_running_loop()
-        task = self._current = _Task(function, loop.create_future())
         if self._thread is None:
-            self._thread = threading.Thread(
+            thread = threading.Thread(
                 target=self._serve, args=(loop, self._tasks), name=self._name, daemon=True
             )
-            self._thread.start()
+            thread.start()
+            self._thread = thread
+        task = self._current = _Task(function, loop.create_future())
         self._tasks.put(task)
         try:
             return await task.future

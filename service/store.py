@@ -75,6 +75,7 @@ class Store:
     def __init__(self, *, max_bytes: int, seconds: float, timer: Callable[[], float] = time.time) -> None:
         self._lock = threading.Lock()
         self._seconds = seconds
+        self._predictors: dict[str, list[Predictor]] = {}
         self._records: TLRUCache[str, Record] = TLRUCache(
             maxsize=max_bytes, ttu=self._until, timer=timer, getsizeof=lambda record: record.nbytes
         )
@@ -108,8 +109,23 @@ class Store:
         with self._lock:
             if record.nbytes > self._records.maxsize:
                 return False
+            self._follow(record.predictor)
             self._records[key] = record
             return True
+
+    def _follow(self, predictor: Predictor) -> None:
+        """Of the versions of a model that were closed, the last one alone keeps its predictions.
+
+        A prediction holds what it was read with, a tokenizer of megabytes maybe: swaps must not add up.
+        """
+        known = self._predictors.setdefault(predictor.manifest.name, [])
+        if predictor in known:
+            return
+        known.append(predictor)
+        for old in [one for one in known if one.closed][:-1]:
+            known.remove(old)
+            for key in [key for key, record in self._records.items() if record.predictor is old]:
+                del self._records[key]
 
     def get(self, key: str, *, client: str | None = None) -> Record:
         """The record of an id; raises Expired or NotFound. Another client's is as if it were not there."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+
+from service.rotation import Rotation
 
 
 class Turns:
@@ -15,24 +16,16 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._rotation = Rotation()
 
     async def wait(self, model: str) -> None:
         """Until it is this request's turn: at once but for those of the same model that came before."""
-        loop = asyncio.get_running_loop()
-        turn = loop.create_future()
-        if not self._waiting:
-            loop.call_soon(self._pass, loop)
-        self._waiting.setdefault(model, deque()).append(turn)
-        await turn
+        if not len(self._rotation):
+            asyncio.get_running_loop().call_soon(self._pass)
+        await self._rotation.join(model)
 
-    def _pass(self, loop: asyncio.AbstractEventLoop) -> None:
-        for model, turns in list(self._waiting.items()):
-            while turns and turns[0].done():  # its client has left
-                turns.popleft()
-            if turns:
-                turns.popleft().set_result(None)
-            if not turns:
-                del self._waiting[model]
-        if self._waiting:
-            loop.call_soon(self._pass, loop)
+    def _pass(self) -> None:
+        for _ in range(len(self._rotation)):
+            self._rotation.advance()
+        if len(self._rotation):
+            asyncio.get_running_loop().call_soon(self._pass)

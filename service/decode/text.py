@@ -14,6 +14,7 @@ from service.decode.item import TEXT_FIELDS, Array, TextItem
 from service.decode.limits import Limits
 from service.errors import InvalidInput
 
+UNCOUNTED = 2000  # bytes of UTF-8: short texts are decoded on the event loop, which must not wait for memory
 PEAK = 640  # bytes of memory for a byte of UTF-8; the most measured, of byte-level BPE and WordPiece, is 550
 
 
@@ -52,7 +53,10 @@ class TextDecoder:
         character's. Raises InvalidInput, TooLarge, Overloaded.
         """
         texts = (text,) if pair is None else (text, pair)
-        with self._budget.reserve(self._check(texts) * PEAK, field=TEXT_FIELDS[0]):
+        size = self._check(texts)
+        if size <= UNCOUNTED:
+            return self._encode(texts)
+        with self._budget.reserve(size * PEAK, field=TEXT_FIELDS[0]):
             return self._encode(texts)
 
     def _encode(self, texts: tuple[str, ...]) -> TextItem:

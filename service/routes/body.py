@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import Request
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import InvalidInput, TooLarge, UnknownOption
+from service.errors import InvalidInput, TooLarge
 from service.job import Payload
+from service.options import gathered, parse_options
 from service.schemas import PredictOptions
-
-Options = TypeVar("Options", bound=BaseModel)
+from service.sizes import check_length, read_json
 
 FIELD_BYTES = 1024**2  # the largest multipart field that is no file
 OPTION_FIELDS = 16  # multipart fields beside the texts
 EXCEEDED = {"Too many files": "max_files", "Too many fields": "max_fields", "Part exceeded": "max_part_size"}
-BOUNDS = ("ge", "gt", "le", "lt", "min_length", "max_length", "expected")  # what pydantic calls a limit
 
 
 class BodyLimit:
@@ -43,18 +39,16 @@ class BodyLimit:
 
         async def counted() -> Message:
             nonlocal read
-            if declared.isdigit() and int(declared) > self.max_bytes:
-                raise self.problem()
+            if declared.isdigit():
+                check_length(int(declared), self.max_bytes)
             message = await receive()
             read += len(message.get("body", b""))
-            if read > self.max_bytes:
-                raise self.problem()
+            check_length(read, self.max_bytes)
+            if (booking := scope.get("booking")) is not None:  # of a request that was admitted
+                booking.hold(read)
             return message
 
         await self.app(scope, counted, send)
-
-    def problem(self) -> TooLarge:
-        return TooLarge(f"the body is larger than {self.max_bytes} bytes", field="body", limit=self.max_bytes)
 
 
 class FormParser(MultiPartParser):
@@ -66,52 +60,30 @@ class FormParser(MultiPartParser):
         self.ended = True
 
 
-async def read_body(request: Request, *, max_items: int) -> tuple[list[Payload], PredictOptions]:
+async def read_body(
+    request: Request, *, max_items: int, max_json_bytes: int
+) -> tuple[list[Payload], PredictOptions]:
     """Payloads in order and the options of body and query together; raises a Problem."""
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     query = gathered(request.query_params.multi_items())
     if content_type == "application/json":
-        payloads, given = _from_json(await request.body())
+        payloads, given = _from_json(await request.body(), max_items, max_json_bytes)
     elif content_type == "multipart/form-data":
         payloads, given = await _from_multipart(request, max_items)
     else:
         payloads, given = [Payload(data=await request.body(), content_type=content_type)], {}
-    if len(payloads) > max_items:
-        raise TooLarge(f"{len(payloads)} inputs in one request", field="items", limit=max_items)
+    _check_items(payloads, max_items)
     return payloads, parse_options(PredictOptions, query | given)
 
 
-def gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Options by name; one that is given several times is a list."""
-    options: dict[str, list[str]] = {}
-    for name, value in pairs:
-        options.setdefault(name, []).append(value)
-    return {name: values if len(values) > 1 else values[0] for name, values in options.items()}
+def _check_items(items: Sequence[object], max_items: int) -> None:
+    if len(items) > max_items:
+        raise TooLarge(f"{len(items)} inputs in one request", field="items", limit=max_items)
 
 
-def parse_options(model: type[Options], given: Mapping[str, Any]) -> Options:
-    """Options as their model; raises UnknownOption or InvalidInput naming the first field that is wrong."""
+def _from_json(body: bytes, max_items: int, max_bytes: int) -> tuple[list[Payload], dict[str, Any]]:
     try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        raise _option_problem(model, error.errors(include_url=False, include_input=False)) from None
-
-
-def _option_problem(model: type[BaseModel], errors: list[ErrorDetails]) -> InvalidInput:
-    first = errors[0]
-    field = str(first["loc"][0]) if first["loc"] else "options"
-    if first["type"] == "extra_forbidden":
-        known = ", ".join(model.model_fields)
-        return UnknownOption(f"no option {field[:80]!r}; known: {known}", field=field[:80], limit=known)
-    if sum(one["loc"][:1] == (field,) for one in errors) > 1:  # one for each type the option may have
-        return InvalidInput(f"{field}: no such value. {model.model_fields[field].description}", field=field)
-    limit = next((first["ctx"][bound] for bound in BOUNDS if bound in first.get("ctx", {})), None)
-    return InvalidInput(f"{field}: {first['msg']}", field=field, limit=limit)
-
-
-def _from_json(body: bytes) -> tuple[list[Payload], dict[str, Any]]:
-    try:
-        document = json.loads(body)
+        document = read_json(body, max_bytes)
     except (ValueError, RecursionError):
         raise InvalidInput("the body is no JSON", field="body") from None
     if not isinstance(document, dict):
@@ -120,6 +92,7 @@ def _from_json(body: bytes) -> tuple[list[Payload], dict[str, Any]]:
         raise InvalidInput(f"no field text; got {', '.join(document)[:80] or 'none'}", field="text")
     text = document.pop("text")
     texts = text if isinstance(text, list) else [text]
+    _check_items(texts, max_items)
     if not texts or not all(isinstance(one, str) for one in texts):
         raise InvalidInput("text: a string, or a list of strings with at least one", field="text")
     payloads = [Payload(data=one, field="text") for one in texts]

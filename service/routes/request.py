@@ -9,9 +9,11 @@ from contextlib import asynccontextmanager
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from service.errors import TooSlow
+from service.admission import Booking
+from service.errors import Problem, TooSlow
 from service.inference import Inference, Inferred
 from service.predictor import Predictor
+from service.sizes import check_length
 
 
 def inference(request: Request) -> Inference:
@@ -43,16 +45,20 @@ def timing_headers(predictor: Predictor, found: Inferred) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def admitted(request: Request, name: str, version: str | None = None) -> AsyncIterator[Predictor]:
-    """The model that a request with a body is for; raises NotFound and Overloaded before any of it is read.
+async def admitted(
+    request: Request, name: str, version: str | None = None
+) -> AsyncIterator[tuple[Predictor, Booking]]:
+    """The model a request with a body is for, and the room of that, which grows where more arrives.
 
-    A body that does not say its length counts as the largest, and so does one that has to be unpacked.
+    Raises NotFound, TooLarge and Overloaded, before anything of the body is read.
     """
     found = inference(request)
-    declared = "" if "content-encoding" in request.headers else request.headers.get("content-length", "")
-    nbytes = int(declared) if declared.isdecimal() else found.settings.max_body_bytes
-    async with found.admit(name, version, nbytes=nbytes) as predictor:
-        yield predictor
+    declared = request.headers.get("content-length", "")
+    nbytes = int(declared) if declared.isdecimal() else 0
+    check_length(nbytes, found.settings.max_body_bytes)
+    async with found.admit(name, version, nbytes=nbytes) as (predictor, booking):
+        request.scope["booking"] = booking
+        yield predictor, booking
 
 
 @asynccontextmanager
@@ -79,8 +85,11 @@ async def connected(request: Request) -> AsyncIterator[None]:
 
     async def watch() -> None:
         nonlocal gone
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
+        try:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+        except Problem:  # a body where there should be none, and too large
+            return
         gone = True
         task.cancel()
 

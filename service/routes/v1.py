@@ -11,9 +11,10 @@ from service.bundle import MapSpec
 from service.catalog import Entry
 from service.errors import UnknownOption
 from service.maps import Selection, check_indices
+from service.options import gathered, parse_options
 from service.predictions import Predictions
 from service.render import FORMATS, RenderOptions
-from service.routes.body import gathered, parse_options, read_body
+from service.routes.body import read_body
 from service.routes.calls import of_model
 from service.routes.request import admitted, arriving, client, connected, inference, timing_headers
 from service.schemas import (
@@ -190,9 +191,12 @@ async def model(request: Request, name: str, version: str | None) -> ModelInfo:
     response_model=Answer,
 )
 async def predict(request: Request, name: str, version: str | None) -> Response:
-    async with admitted(request, name, version) as predictor:
+    async with admitted(request, name, version) as (predictor, _):
         async with arriving(request):
-            payloads, options = await read_body(request, max_items=inference(request).settings.max_items)
+            settings = inference(request).settings
+            payloads, options = await read_body(
+                request, max_items=settings.max_items, max_json_bytes=settings.max_json_bytes
+            )
         async with connected(request):
             answered = await predictions(request).predict(
                 predictor, payloads, options, client=client(request)

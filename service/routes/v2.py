@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from service.admission import Booking
 from service.catalog import Entry
 from service.errors import InvalidInput
 from service.inference import Inferred
@@ -22,7 +24,7 @@ from service.v2.framing import (
     InferRequest,
     InferResponse,
     Scalar,
-    read_json,
+    read_document,
     read_parameters,
     read_request,
 )
@@ -86,8 +88,9 @@ async def model_ready(request: Request, name: str, version: str | None) -> Any:
     entries = [one for one in known if one.name == name and version in (None, one.version)]
     if entries and not any(one.served for one in entries):
         return _unavailable(f"model {name}: {'; '.join(map(str, entries))}")
-    inference(request).registry.get(name, version)  # says what there is where this is not
-    return documents.ModelReady(name=name)
+    found = inference(request)
+    fault = await found.readiness.check_model(found.registry.get(name, version))
+    return _unavailable(fault) if fault else documents.ModelReady(name=name)
 
 
 @of_model(
@@ -101,11 +104,12 @@ async def model_ready(request: Request, name: str, version: str | None) -> Any:
 )
 async def infer(request: Request, name: str, version: str | None) -> Any:
     found = inference(request)
-    async with admitted(request, name, version) as predictor:
+    started = time.perf_counter()
+    async with admitted(request, name, version) as (predictor, booking):
         async with arriving(request):
             body = await request.body()
-        async with connected(request):
-            asked = await _read(request, predictor, body)
+        async with connected(request), found.within():
+            asked = await _read(request, predictor, body, booking)
             options = map_options(asked.parameters)
             check_supported(asked.parameters)
             target = None if options.target is None else predictor.target(options.target)
@@ -114,33 +118,39 @@ async def infer(request: Request, name: str, version: str | None) -> Any:
             for spec in predictor.manifest.maps:
                 if spec.name in outputs.maps:
                     selection.check(spec)
-            inferred = await found.infer(
-                predictor,
-                read_inputs(asked.inputs, predictor.manifest, max_items=found.settings.max_items),
-                maps=outputs.maps,
-                timeout=timeout(asked.parameters),
-            )
+            payloads = read_inputs(asked.inputs, predictor.manifest, max_items=found.settings.max_items)
             encoding = accepted(request.headers.get("accept-encoding"))
-            response = await found.in_thread(
-                "drawing", _answer, predictor, asked, outputs, inferred, selection, encoding
-            )
+            async with found.within(timeout(asked.parameters)):
+                inferred = await found.infer(predictor, payloads, maps=outputs.maps)
+                arguments = (predictor, asked, outputs, inferred, selection, encoding)
+                if inferred.is_short and not outputs.maps:
+                    response = _answer(*arguments)
+                else:
+                    response = await found.in_thread("answer", predictor, _answer, *arguments)
+            found.answered(predictor, inferred, time.perf_counter() - started)
     response.headers.update(timing_headers(predictor, inferred))
     return response
 
 
-async def _read(request: Request, predictor: Predictor, body: bytes) -> InferRequest:
-    """A request's body, unpacked, as its tensors; raises a Problem."""
+async def _read(request: Request, predictor: Predictor, body: bytes, booking: Booking) -> InferRequest:
+    """A request's body, unpacked and with room for that, as its tensors; raises a Problem."""
     found = inference(request)
     encoding = ", ".join(request.headers.getlist("content-encoding"))
     length = request.headers.get(HEADER_LENGTH)
+    most = found.settings.max_json_bytes
     if not encoding and len(body) <= INLINE_BYTES:
-        return read_request(body, length)
+        return read_request(body, length, max_json_bytes=most)
 
-    def read() -> InferRequest:
-        unpacked = decompress(body, encoding, max_bytes=found.settings.max_body_bytes)
-        return read_request(unpacked, length)
-
-    return await found.in_thread(predictor.manifest.family, read)
+    unpacked = body
+    if encoding:
+        largest = found.settings.max_body_bytes
+        unpacked = await found.in_thread(
+            "answer", predictor, lambda: decompress(body, encoding, max_bytes=largest)
+        )
+        booking.hold(len(body) + len(unpacked))
+    return await found.in_thread(
+        "answer", predictor, lambda: read_request(unpacked, length, max_json_bytes=most)
+    )
 
 
 def _answer(
@@ -222,7 +232,8 @@ async def _document(request: Request) -> dict[str, object]:
     """A small JSON body, of which there need be none."""
     async with arriving(request):
         body = await request.body()
-    return read_json(body) if body else {}
+    most = inference(request).settings.max_json_bytes
+    return read_document(body, max_json_bytes=most) if body else {}
 
 
 def _served(request: Request) -> list[Entry]:

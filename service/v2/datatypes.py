@@ -14,6 +14,7 @@ from service.errors import InvalidInput
 
 Array = NDArray[Any]
 PREFIX = 4  # bytes of a BYTES element's length
+MAX_ELEMENTS = 65_536  # of BYTES: each becomes an object of its own
 CUTOFF_BITS = 16  # what BF16 leaves out of a float32
 
 
@@ -83,6 +84,10 @@ def from_bytes(data: memoryview, datatype: Datatype, shape: Sequence[int], field
 
 def _elements(data: memoryview, count: int, field: str) -> Array:
     """BYTES: each element's length as 4 bytes, little-endian, and the element."""
+    if count > MAX_ELEMENTS:
+        raise InvalidInput(
+            f"{field}: {count} BYTES elements, at most {MAX_ELEMENTS}", field=field, limit=MAX_ELEMENTS
+        )
     if count * PREFIX > len(data):
         raise InvalidInput(
             f"{field}: {count} BYTES elements need at least {count * PREFIX} bytes, "

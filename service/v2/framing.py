@@ -6,9 +6,10 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 from service.errors import InvalidInput
+from service.sizes import read_json
 from service.v2.datatypes import DATATYPES, Array, Datatype, from_bytes, from_json, to_bytes, to_json
 
 HEADER_LENGTH = "inference-header-content-length"
@@ -55,29 +56,25 @@ class InferRequest:
         return self.parameters.get("binary_data_output") is True
 
 
-def read_json(body: bytes | memoryview, what: str = "the body") -> dict[str, Any]:
-    """A JSON object in UTF-8; raises InvalidInput, also for what Python reads beyond the standard."""
+def read_document(body: bytes | memoryview, *, max_json_bytes: int) -> dict[str, Any]:
+    """A JSON object; raises InvalidInput and TooLarge."""
     try:
-        document = json.loads(str(body, "utf-8"), parse_constant=_no_constant)
+        document = read_json(body, max_json_bytes)
     except (ValueError, RecursionError):
-        raise InvalidInput(f"{what} is no JSON: UTF-8, no NaN or Infinity", field="body") from None
+        raise InvalidInput("the body is no JSON: UTF-8, no NaN or Infinity", field="body") from None
     if not isinstance(document, dict):
-        raise InvalidInput(f"{what} is no JSON object", field="body")
+        raise InvalidInput("the body is no JSON object", field="body")
     return document
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
-
-
-def read_request(body: bytes, header_length: str | None) -> InferRequest:
-    """A body as its tensors, which are views of it where they are binary; raises InvalidInput.
+def read_request(body: bytes, header_length: str | None, *, max_json_bytes: int) -> InferRequest:
+    """A body as its tensors, which are views of it where they are binary; raises InvalidInput and TooLarge.
 
     `header_length` is the header Inference-Header-Content-Length: the bytes of JSON before the tensors.
     """
     whole = memoryview(body)
     length = _length(header_length, len(body))
-    document = read_json(whole[:length], "the JSON of the request")
+    document = read_document(whole[:length], max_json_bytes=max_json_bytes)
     if not isinstance(document.get("id", ""), str):
         raise InvalidInput("id: a string", field="id")
     parameters = read_parameters(document, "parameters")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from service.errors import InvalidInput
-from service.routes.body import parse_options
+from service.options import parse_options
 from service.schemas import PredictOptions
 from service.v2.framing import Scalar
 

@@ -56,6 +56,7 @@ def test_a_hundred_clients_that_leave_while_they_wait_cost_no_run(
             leave(connection)
         await asyncio.gather(*held)
         await stayers.saturate(4, 1)
+        await until(server, lambda depth: depth == 0)
         for traffic in (holders, stayers):
             assert not traffic.faults, traffic.faults
             assert set(traffic.statuses) == {200}

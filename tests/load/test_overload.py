@@ -19,7 +19,7 @@ from tests.load.traffic import Traffic
 pytestmark = pytest.mark.load
 
 MIB = 1024**2
-WARM_SHARE = 0.2  # of the time, after which memory is to stay as it is: the first minute of five
+WARM_SECONDS = 60  # after which memory is to stay as it is; in a shorter run it is only stated
 MEDIAN_SECONDS = 10  # over which the median of memory is taken
 CAPACITY_SECONDS = 10
 GROWTH = 0.03
@@ -72,7 +72,8 @@ def test_every_request_at_twice_the_capacity_is_answered_or_told_when_to_come_ba
         capacity, rate, resident = run(measure())
         ran = sum(server.counted(model) for model in ("code-language", "digit-in-clutter", "digit-motion"))
         traffic.close()
-    warm = resident[int(WARM_SHARE * len(resident)) :]
+    long = seconds >= 2 * WARM_SECONDS
+    warm = resident[WARM_SECONDS:] if long else resident
     first, last = statistics.median(warm[:MEDIAN_SECONDS]), statistics.median(warm[-MEDIAN_SECONDS:])
     figure(
         "capacity, three built-in models, 32 clients",
@@ -97,4 +98,4 @@ def test_every_request_at_twice_the_capacity_is_answered_or_told_when_to_come_ba
     assert set(traffic.statuses) == {200, 503}
     assert ran == len(traffic.seconds) + len(questions), "inputs that were run and nobody got"
     assert rate > 1.9 * min(capacity), "the client could not keep up"
-    assert last <= (1 + GROWTH) * first, [size // MIB for size in resident]
+    assert not long or last <= (1 + GROWTH) * first, [size // MIB for size in resident]

@@ -90,3 +90,46 @@ def test_a_version_may_be_a_link_that_is_pointed_elsewhere(tmp_path: Path) -> No
     link.unlink()
     link.symlink_to(tmp_path / "store" / "new")
     assert repository.look() != before
+
+
+def test_a_folder_that_may_not_be_read_is_no_model_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "a/1")
+    (tmp_path / "lost+found").mkdir()
+    scandir = os.scandir
+
+    def guarded(path: Path) -> object:
+        if Path(path).name == "lost+found":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    assert list(Repository(tmp_path).look()) == [("a", "1")]
+
+
+def test_a_model_that_cannot_be_reached_for_a_moment_has_not_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "a/1")
+    scandir = os.scandir
+
+    def stale(path: Path) -> object:
+        if Path(path).name == "a":
+            raise OSError(116, "Stale file handle")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", stale)
+    with pytest.raises(OSError, match="Stale"):
+        Repository(tmp_path).look()
+
+
+def test_a_copy_of_the_same_size_and_time_in_the_same_inode_is_another_content(tmp_path: Path) -> None:
+    write(tmp_path, "a/1")
+    path = tmp_path / "a" / "1" / "model.onnx"
+    times = path.stat()
+    before = Repository(tmp_path).look()
+    path.write_text("other")  # in place: the inode stays
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (times.st_size, times.st_mtime_ns)
+    assert Repository(tmp_path).look() != before

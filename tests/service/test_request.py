@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import shutil
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,7 +18,9 @@ import pytest
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.errors import InvalidInput
 from service.inference import Inference
+from service.predictions import Predictions
 from service.predictor import Predictor
 from service.settings import Settings
 
@@ -50,6 +55,7 @@ class Client:
 
     app: FastAPI
     body: bytes = b'{"text": "fn main() {}"}'
+    method: str = "POST"
     headers: dict[str, str] = field(default_factory=dict)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     stalls: bool = False
@@ -62,7 +68,7 @@ class Client:
             "type": "http",
             "asgi": {"version": "3.0"},
             "http_version": "1.1",
-            "method": "POST",
+            "method": self.method,
             "scheme": "http",
             "path": path,
             "raw_path": path.encode(),
@@ -184,19 +190,18 @@ async def test_beyond_the_bounds_a_request_is_refused_before_its_body_is_read(
         assert (await Client(app).post())[0] == 200
 
 
-async def test_bytes_under_way_are_bounded_by_what_is_declared_or_else_by_the_largest_body(
+async def test_bytes_under_way_are_bounded_as_declared_or_as_they_arrive(
     text_repository: Path, gate: threading.Event
 ) -> None:
-    sizes = {"max_request_bytes": 1_900, "max_body_bytes": 900}
+    sizes = {"max_request_bytes": 1_000, "max_body_bytes": 900}
     async with serving(text_repository, **sizes) as (app, inference):
         gate.clear()
         body = json.dumps({"text": "a" * 500}).encode()
         held = asyncio.create_task(Client(app, body=body).post())
         await until(lambda: inference.admission.bytes.total == len(body))
-        status, problem = await Client(
-            app, headers={"content-length": "", "transfer-encoding": "chunked"}
-        ).post()
-        assert (status, problem["field"], problem["limit"]) == (503, "max_request_bytes", 1_900)
+        for headers in ({}, {"content-length": "", "transfer-encoding": "chunked"}):
+            status, problem = await Client(app, body=body, headers=headers).post()
+            assert (status, problem["field"], problem["limit"]) == (503, "max_request_bytes", 1_000)
         gate.set()
         assert (await held)[0] == 200
         assert inference.admission.bytes.total == 0
@@ -228,3 +233,123 @@ async def test_true_is_no_number(text_repository: Path, option: str, value: Any)
         body = json.dumps({"text": "a", "maps": ["cls"], option: value}).encode()
         status, problem = await Client(app, body=body).post()
     assert (status, problem["field"]) == (400, option)
+
+
+async def test_a_body_that_is_too_large_is_413_however_much_room_there_is(text_repository: Path) -> None:
+    async with serving(text_repository, max_body_bytes=1000, max_request_bytes=2000) as (app, inference):
+        status, problem = await Client(app, headers={"content-length": "1001"}, stalls=True).post()
+        assert (status, problem["field"], problem["limit"]) == (413, "body", 1000)
+        assert inference.admission.requests.total == 0
+
+
+async def test_json_is_bounded_more_tightly_than_bytes(text_repository: Path) -> None:
+    async with serving(text_repository, max_json_bytes=1000) as (app, _):
+        large = b"a" * 1500
+        status, problem = await Client(app, body=json.dumps({"text": large.decode()}).encode()).post()
+        assert (status, problem["field"], problem["limit"]) == (413, "body", 1000)
+        assert (await Client(app, body=large, headers={"content-type": "text/plain"}).post())[0] == 200
+        tensors = json.dumps(
+            {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a" * 1500]}]}
+        )
+        status, error = await Client(app, body=tensors.encode()).post("/v2/models/tiny-text/infer")
+        assert (status, list(error)) == (413, ["error"])
+
+
+async def test_half_of_a_surrogate_pair_is_refused_and_not_a_fault_of_ours(text_repository: Path) -> None:
+    async with serving(text_repository) as (app, _):
+        for body in (rb'{"\ud800": 1}', rb'{"text": "a", "\ud800": 1}', rb'{"text": "\ud800"}'):
+            assert (await Client(app, body=body).post())[0] == 400
+
+
+async def test_as_many_chunked_and_compressed_bodies_as_others_are_under_way(
+    text_repository: Path, gate: threading.Event
+) -> None:
+    async with serving(text_repository) as (app, inference):
+        gate.clear()
+        chunked = {"content-length": "", "transfer-encoding": "chunked"}
+        document = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]}]}
+        packed = gzip.compress(json.dumps(document).encode())
+        tasks = [asyncio.create_task(Client(app, headers=chunked).post()) for _ in range(16)]
+        tasks += [
+            asyncio.create_task(
+                Client(app, body=packed, headers={"content-encoding": "gzip"}).post(
+                    "/v2/models/tiny-text/infer"
+                )
+            )
+            for _ in range(16)
+        ]
+        await until(lambda: inference.scheduler.waiting + inference.scheduler.busy >= 32)
+        gate.set()
+        assert {status for status, _ in await asyncio.gather(*tasks)} == {200}
+        assert inference.admission.bytes.total == 0
+
+
+async def test_the_timeout_counts_the_writing_of_the_answer(
+    text_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = threading.Event()
+    monkeypatch.setattr(Predictions, "_answer", lambda *_: held.wait(SECONDS))
+    async with serving(text_repository) as (app, _):
+        body = json.dumps({"text": ["a", "b"], "timeout": 0.1}).encode()
+        status, problem = await Client(app, body=body).post()
+        held.set()
+    assert (status, problem["field"]) == (504, "timeout")
+
+
+async def test_when_one_input_is_bad_the_others_are_not_decoded_for_nobody(
+    text_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded, decode = [], Predictor.decode
+
+    def slow(self: Predictor, payload: Any) -> Any:
+        decoded.append(payload)
+        if payload.data == "bad":
+            raise InvalidInput("bad", field="text")
+        time.sleep(0.05)
+        return decode(self, payload)
+
+    monkeypatch.setattr(Predictor, "decode", slow)
+    async with serving(text_repository, decode_threads=1) as (app, _):
+        body = json.dumps({"text": ["bad", *(["a"] * 20)]}).encode()
+        assert (await Client(app, body=body).post())[0] == 400
+        assert (await Client(app).post())[0] == 200
+    assert len(decoded) < 5
+
+
+async def test_clients_who_ask_for_the_same_map_share_a_run(text_repository: Path) -> None:
+    async with serving(text_repository) as (app, inference):
+        _, answer = await Client(app).post()
+        path = f"/v1/predictions/{answer['id']}/0/maps/rollout.json"
+        found = await asyncio.gather(*(Client(app, method="GET").post(path) for _ in range(8)))
+        assert {status for status, _ in found} == {200}
+        counted = inference.statistics.of("tiny-text", "1").document()
+    assert counted["execution_count"] == 2
+    assert counted["inference_count"] == 1  # a map is no prediction
+
+
+async def test_a_model_whose_session_fails_is_not_ready_while_another_is(
+    text_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(text_repository / "tiny-text", text_repository / "other")
+    manifest = text_repository / "other" / "1" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"tiny-text"', '"other"', 1))
+    async with serving(text_repository) as (app, _):
+        run = Predictor.run
+
+        def fail(self: Predictor, jobs: Any) -> Any:
+            if self.manifest.name == "other":
+                raise RuntimeError("the device is gone")
+            return run(self, jobs)
+
+        monkeypatch.setattr(Predictor, "run", fail)
+        ready = {
+            path: (await Client(app, method="GET").post(path))[0]
+            for path in (
+                "/v2/models/tiny-text/ready",
+                "/v2/models/other/ready",
+                "/v2/health/ready",
+                "/readyz",
+                "/healthz",
+            )
+        }
+    assert list(ready.values()) == [200, 503, 503, 503, 200]

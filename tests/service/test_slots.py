@@ -83,6 +83,21 @@ async def test_a_thread_that_dies_between_two_runs_loses_neither() -> None:
     slot.close()
 
 
+async def test_a_slot_that_got_no_thread_asks_for_one_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    slot = Slot(name="slot")
+
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="can't start"):
+            await slot.run(lambda: 1)
+    async with asyncio.timeout(SECONDS):
+        assert await slot.run(lambda: 2) == 2
+    slot.close()
+
+
 async def test_nothing_of_a_run_outlives_it() -> None:
     import weakref
 

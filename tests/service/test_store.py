@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -27,7 +27,21 @@ SPEC = MapSpec(
     inputs=(),
     outputs=("cls",),
 )
-PREDICTOR = cast("Predictor", object())
+
+
+class Model:
+    """Stands for a predictor."""
+
+    def __init__(self, name: str) -> None:
+        self.manifest = type("Manifest", (), {"name": name})
+        self.closed = False
+
+
+def model(name: str = "m") -> Predictor:
+    return cast("Predictor", Model(name))
+
+
+PREDICTOR = model()
 
 
 class Clock:
@@ -164,3 +178,22 @@ def test_ids_of_one_moment_are_no_neighbours(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("time.time_ns", lambda: 1_700_000_000_000_000_000)
     chance = [int.from_bytes(ULID.from_str(Store.new_id()).bytes[6:], "big") for _ in range(50)]
     assert min(abs(one - other) for one, other in itertools.combinations(chance, 2)) > 2**40
+
+
+def found(store: Store, key: str) -> bool:
+    try:
+        store.get(key)
+    except Expired:
+        return False
+    return True
+
+
+def test_of_closed_versions_the_last_alone_keeps_its_predictions() -> None:
+    store = Store(max_bytes=10**6, seconds=100)
+    models = [model(name) for name in ("a", "a", "a", "a", "b")]
+    keys = [Store.new_id() for _ in models]
+    for key, made in zip(keys, models, strict=True):
+        for one in models[: models.index(made)]:
+            cast("Any", one).closed = True
+        assert store.put(key, Record(predictor=made, items=(), answer=b""))
+    assert [found(store, key) for key in keys] == [False, False, True, True, True]

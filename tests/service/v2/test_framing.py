@@ -75,7 +75,7 @@ def test_what_tritonclient_writes_is_read(sent: list[tuple[str, np.ndarray]], da
         tensor = InferInput(f"input{index}", list(values.shape), datatype)
         inputs.append(tensor.set_data_from_numpy(value, binary_data=binary))
     body, length = InferenceServerClient.generate_request_body(inputs, request_id="7")
-    request = read_request(body, None if length is None else str(length))
+    request = read_request(body, None if length is None else str(length), max_json_bytes=10**8)
     assert request.id == "7"
     assert request.parameters == {"binary_data_output": True}
     assert request.outputs is None
@@ -120,7 +120,7 @@ def test_outputs_are_asked_for_as_tritonclient_asks() -> None:
         InferRequestedOutput("label"),
     ]
     body, length = InferenceServerClient.generate_request_body([tensor], outputs=outputs, timeout=5)
-    request = read_request(body, str(length))
+    request = read_request(body, str(length), max_json_bytes=10**8)
     assert request.outputs == (
         RequestedOutput(name="scores", binary=False, classes=3),
         RequestedOutput(name="label", binary=True),
@@ -154,7 +154,9 @@ def tensor(**changes: Any) -> dict[str, Any]:
 
 def read(*inputs: Any, binary: bytes | None = None, **fields: Any) -> InferRequest:
     head = json.dumps({"inputs": list(inputs), **fields}).encode()
-    return read_request(head + (binary or b""), None if binary is None else str(len(head)))
+    return read_request(
+        head + (binary or b""), None if binary is None else str(len(head)), max_json_bytes=10**8
+    )
 
 
 WRONG_INPUTS: dict[str, tuple[dict[str, Any], str]] = {
@@ -250,7 +252,7 @@ def test_an_input_that_is_given_twice_is_refused() -> None:
 @pytest.mark.parametrize("inputs", [None, [], {}, "x", [1], [[]]])
 def test_inputs_are_a_list_of_objects(inputs: Any) -> None:
     with pytest.raises(InvalidInput, match="inputs"):
-        read_request(json.dumps({"inputs": inputs}).encode(), None)
+        read_request(json.dumps({"inputs": inputs}).encode(), None, max_json_bytes=10**8)
 
 
 @pytest.mark.parametrize(
@@ -273,26 +275,26 @@ def test_inputs_are_a_list_of_objects(inputs: Any) -> None:
 )
 def test_what_is_no_json_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidInput):
-        read_request(body, None)
+        read_request(body, None, max_json_bytes=10**8)
 
 
 def test_an_exponent_beyond_all_floats_is_no_infinity() -> None:
     body = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [-1e999]}]}'
     with pytest.raises(InvalidInput, match=r"inputs\.x\.data: FP64 is from"):
-        read_request(body, None)
+        read_request(body, None, max_json_bytes=10**8)
 
 
 @pytest.mark.parametrize("length", ["-1", "+3", "1e1", " 3", "3.0", "0x3", "", "\xb2", "9" * 5000, "10000"])
 def test_a_header_length_is_a_number_within_the_body(length: str) -> None:
     with pytest.raises(InvalidInput, match="Inference-Header-Content-Length"):
-        read_request(json.dumps({"inputs": [tensor()]}).encode(), length)
+        read_request(json.dumps({"inputs": [tensor()]}).encode(), length, max_json_bytes=10**8)
 
 
 def test_a_header_length_that_cuts_the_json_is_refused() -> None:
     body = json.dumps({"inputs": [tensor()]}).encode()
     for length in (0, 1, len(body) - 1):
         with pytest.raises(InvalidInput, match="no JSON"):
-            read_request(body, str(length))
+            read_request(body, str(length), max_json_bytes=10**8)
 
 
 def sized(size: int, **changes: Any) -> dict[str, Any]:
@@ -308,7 +310,8 @@ def sized(size: int, **changes: Any) -> dict[str, Any]:
         (sized(-8), bytes(8), "of which 8 are there"),
         (sized(8, shape=[2**32, 2**32]), bytes(8), "binary_data_size is 8"),
         (sized(2, datatype="BOOL"), b"\x00\x02", "0 or 1"),
-        (sized(8, datatype="BYTES", shape=[2**32]), bytes(8), "binary_data_size is 8"),
+        (sized(8, datatype="BYTES", shape=[2**32]), bytes(8), "4294967296 BYTES elements, at most 65536"),
+        (sized(8, datatype="BYTES", shape=[3]), bytes(8), "binary_data_size is 8"),
         (sized(8, datatype="BYTES"), struct.pack("<II", 0, 1), "element 1 ends at byte 9 of 8"),
         (sized(9, datatype="BYTES"), struct.pack("<II", 2**32 - 1, 0) + b"a", "element 0 ends"),
         (sized(9, datatype="BYTES"), struct.pack("<I5s", 5, b"hello"), "element 1 ends at byte 13 of 9"),
@@ -350,7 +353,7 @@ def test_a_body_with_data_that_no_input_claims_is_refused() -> None:
 def test_whatever_comes_is_read_or_refused(head: Any, binary: bytes, length: str | None) -> None:
     body = json.dumps(head).encode() + binary
     try:
-        read_request(body, length)
+        read_request(body, length, max_json_bytes=10**8)
     except InvalidInput as problem:
         json.dumps(problem.document())
         problem.detail.encode()

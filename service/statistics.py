@@ -103,19 +103,22 @@ class ModelStatistics:
 
 
 class Statistics:
-    """Those of every model version that was asked, until it is forgotten."""
+    """Those of every model version from `loaded` to `forget`; what is counted of any other goes nowhere."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._models: dict[tuple[str, str], ModelStatistics] = {}
 
-    def of(self, name: str, version: str) -> ModelStatistics:
-        """The counters of a model version; new ones where it has none yet."""
+    def loaded(self, name: str, version: str) -> None:
+        """A version is served from now on; one that was before counts on."""
         with self._lock:
-            key = (name, version)
-            if key not in self._models:
-                self._models[key] = ModelStatistics(name=name, version=version)
-            return self._models[key]
+            self._models.setdefault((name, version), ModelStatistics(name=name, version=version))
+
+    def of(self, name: str, version: str) -> ModelStatistics:
+        """The counters of a model version."""
+        with self._lock:
+            found = self._models.get((name, version))
+        return ModelStatistics(name=name, version=version) if found is None else found
 
     def forget(self, name: str, version: str) -> None:
         """Drop the counters of a version that is no longer served."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+from service.statistics import ModelStatistics, Statistics
 from service.v2.documents import ModelStatisticsDocument
-from service.v2.statistics import ModelStatistics, Statistics
 
 SECOND = 1_000_000_000
 
@@ -62,23 +62,31 @@ def test_a_batch_counts_under_its_size() -> None:
 
 def test_versions_are_counted_apart_and_kept() -> None:
     statistics = Statistics()
+    for version in ("1", "2"):
+        statistics.loaded("m", version)
     answer(statistics.of("m", "1"))
     answer(statistics.of("m", "2"))
+    statistics.loaded("m", "2")  # its folder was replaced
     answer(statistics.of("m", "2"))
+    answer(statistics.of("m", "3"))  # never loaded
     assert [statistics.of("m", one).inference_count for one in ("1", "2", "3")] == [1, 2, 0]
 
 
 def test_a_version_that_was_forgotten_begins_at_zero() -> None:
     statistics = Statistics()
-    answer(statistics.of("m", "1"))
-    answer(statistics.of("m", "2"))
+    for version in ("1", "2"):
+        statistics.loaded("m", version)
+        answer(statistics.of("m", version))
     statistics.forget("m", "1")
     statistics.forget("m", "1")
+    answer(statistics.of("m", "1"))  # by a request that it still had
+    statistics.loaded("m", "1")
     assert [statistics.of("m", one).inference_count for one in ("1", "2")] == [0, 1]
 
 
 def test_nothing_is_lost_when_threads_count_at_once() -> None:
     statistics = Statistics()
+    statistics.loaded("m", "1")
     with ThreadPoolExecutor(8) as threads:
         for done in [threads.submit(lambda: answer(statistics.of("m", "1"))) for _ in range(400)]:
             done.result(10)
