@@ -138,7 +138,8 @@ class Inference:
         started = time.perf_counter()
         try:
             with self.admission.enter(name, nbytes) as booking:
-                await self._turns.wait(name)
+                async with self.within():
+                    await self._turns.wait(name)
                 yield booking
         except BaseException as error:
             if isinstance(error, Overloaded):

@@ -49,7 +49,8 @@ class Registry:
         self._unloaded: set[str] = set()  # names that were asked to stay away
         self._leases: Counter[Predictor] = Counter()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._loading: set[asyncio.Task[None]] = set()
+        self._disposing: set[asyncio.Task[None]] = set()
         self._thread = Threads(name="loader", count=1)
         self._closing = False
 
@@ -158,15 +159,14 @@ class Registry:
     async def close(self) -> None:
         """Close every model but those that are held; nobody waits for what is being loaded."""
         self._closing = True
-        loading = list(self._tasks)
+        loading = list(self._loading)
         for task in loading:
             task.cancel()
         await asyncio.gather(*loading, return_exceptions=True)
-        if not loading:
-            for place in self._catalog.entries:
-                self._drop(place)
-            while self._tasks:
-                await asyncio.wait(self._tasks)
+        for place in self._catalog.entries:
+            self._drop(place)
+        while self._disposing and not loading:
+            await asyncio.wait(self._disposing)
         self._thread.close()
 
     async def _look(self) -> dict[Place, Content]:
@@ -265,7 +265,7 @@ class Registry:
     def _retire(self, predictor: Predictor) -> None:
         """Close a model that is not served any more, unless it is held: whoever lets go last closes it."""
         if not self._leases[predictor]:
-            self._spawn(self._dispose(predictor))
+            _spawn(self._dispose(predictor), self._disposing)
 
     async def _dispose(self, predictor: Predictor) -> None:
         await self._thread.run(LOADER, predictor.close)
@@ -274,24 +274,26 @@ class Registry:
         if entry is not None and entry.predictor is predictor:
             self._put(place, self._gone(place))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
     async def _shielded(self, work: Coroutine[Any, Any, None]) -> None:
         """A change that has begun is brought to its end, whoever stops waiting for it.
 
         Raises Overloaded where the server ends first.
         """
-        task = self._spawn(work)
+        task = _spawn(work, self._loading)
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
             if task.cancelled():
                 raise Overloaded("the server is shutting down") from None
             raise
+
+
+def _spawn(work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> asyncio.Task[None]:
+    """A task that is among these until it is done."""
+    task = asyncio.get_running_loop().create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    return task
 
 
 def _place(predictor: Predictor) -> Place:

@@ -24,6 +24,7 @@ from service.settings import Settings
 HEAD_BYTES = 64 * 1024  # of one request's line and headers
 CLOSING_SECONDS = 1.0  # of the grace, to cut what did not end and to send the last spans
 POLL_SECONDS = 0.02
+READ_SECONDS = 0.05  # in which the event loop reads what waits on a connection
 UNFINISHED = 1  # exit code where something accepted was not answered
 
 logger = logging.getLogger(__name__)
@@ -79,6 +80,10 @@ class Connection(HttpToolsProtocol):
             self._unread.cancel()
             self._unread = None
         super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close, but read first what has come meanwhile: where the loop is late, timers come before data."""
+        self.timeout_keep_alive_task = self.loop.call_later(READ_SECONDS, super().timeout_keep_alive_handler)
 
     def _wait(self) -> None:
         """Headers have their time from their beginning; what is left of a body that was refused, from now."""

@@ -61,9 +61,13 @@ class Process:
         return found
 
     def counted(self, model: str) -> int:
-        """Inputs that were run for a model, of all its versions."""
+        """Inputs that were run for a model, of all its versions, whether anybody got an answer or not."""
         found = json.loads(self.get(f"/v2/models/{model}/stats"))
-        return sum(version["inference_count"] for version in found["model_stats"])
+        return sum(
+            batch["batch_size"] * batch["compute_infer"]["count"]
+            for version in found["model_stats"]
+            for batch in version["batch_stats"]
+        )
 
     def gauge(self, name: str) -> float:
         """A value of /metrics that has no labels."""

@@ -97,5 +97,5 @@ def test_every_request_at_twice_the_capacity_is_answered_or_told_when_to_come_ba
     assert traffic.refused == 0
     assert set(traffic.statuses) == {200, 503}
     assert ran == len(traffic.seconds) + len(questions), "inputs that were run and nobody got"
-    assert rate > 1.9 * min(capacity), "the client could not keep up"
+    assert rate > 1.9 * capacity[0], "the client could not keep up"
     assert not long or last <= (1 + GROWTH) * first, [size // MIB for size in resident]

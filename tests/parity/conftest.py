@@ -28,7 +28,12 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Export:
         checkpoint = read(str(source), Choices(**choices))
         folder = pack(checkpoint, tmp_path_factory.mktemp("models"))
         return Predictor.load(
-            folder, SessionPool(device="cpu"), Limits(), batch_tokens=2048, batch_pixels=2**24, batch_tap_bytes=2**28
+            folder,
+            SessionPool(device="cpu"),
+            Limits(),
+            batch_tokens=2048,
+            batch_pixels=2**24,
+            batch_tap_bytes=2**28,
         )
 
     return exported

@@ -294,6 +294,7 @@ async def test_entries_of_a_thread_that_died_are_run_in_a_new_one() -> None:
     async with scheduling() as scheduler:
         assert await answers(scheduler.submit(runner, [Job("a"), Job("b")])) == ["answer to a", "answer to b"]
         assert scheduler.alive
+        runner.threads[0].join(SECONDS)
         assert not runner.threads[0].is_alive()
         assert runner.threads[1].is_alive()
         assert runner.threads[1] is not runner.threads[0]
