@@ -39,7 +39,7 @@ def drip(server: str) -> float:
 
 
 def upload(server: str) -> bytes:
-    """What is answered to a body that is refused at once and takes longer to send than the keep-alive time."""
+    """What is answered to a body that is refused at once and sent for longer than the keep-alive time."""
     parts = 24
     with connected(server) as connection:
         head = (

@@ -222,8 +222,9 @@ def test_an_answer_is_packed_where_that_was_asked_for(client: httpx.Client, enco
 def test_requests_in_flight_are_answered_each_with_its_own(triton: http.InferenceServerClient) -> None:
     texts = [f"let value = {index};" * (1 + index % 3) for index in range(24)]
     flying = [triton.async_infer("code-language", [text_input(text)], request_id=text) for text in texts]
-    for text, one in zip(texts, flying, strict=True):
-        result = one.get_result(timeout=30)
+    # The client holds a connection until the answer on it is taken, and has no more than four.
+    results = [one.get_result(timeout=30) for one in flying]
+    for text, result in zip(texts, results, strict=True):
         assert result.get_response()["id"] == text
         same(result, triton.infer("code-language", [text_input(text)]))
 

@@ -13,8 +13,11 @@ from models.demo.code_language.corpus import Corpus, Source
 from models.demo.digit_in_clutter.scenes import scenes
 from models.demo.digit_motion.clips import clips
 from models.demo.digits import scans
-from service.decode.clip import open_clip
+from service.decode.budget import Budget
+from service.decode.clip import open_clip, tame
 from service.decode.limits import Limits
+
+MP4 = "video/mp4"
 
 
 def test_pictures_are_stored_without_loss(tmp_path: Path) -> None:
@@ -29,10 +32,15 @@ def test_clips_are_stored_without_loss(tmp_path: Path) -> None:
     held_out.write_clips(tmp_path / "new", 2)
     expected = clips(scans("held-out"), 2, np.random.default_rng(held_out.SEED)).pixels
     for path, frames in zip(sorted((tmp_path / "new").iterdir()), expected, strict=True):
-        data = path.read_bytes()
-        with open_clip(data, media="video/mp4", limits=Limits(), max_pixels=10_000) as clip:
+        limits = Limits()
+        tamed = tame(path.read_bytes(), MP4, limits)
+        coded = tamed.coded_pixels(limits)
+        with (
+            Budget(limits).reserve(2**24, field="video") as reservation,
+            open_clip(tamed, media=MP4, limits=limits, coded=coded, reservation=reservation) as clip,
+        ):
             found = clip.pictures(range(len(clip)))
-        np.testing.assert_array_equal(np.stack([found[index] for index in sorted(found)]), frames)
+        np.testing.assert_array_equal(found, frames)
 
 
 def test_snippets_are_of_held_out_projects_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
