@@ -33,7 +33,7 @@ test-slow: $(DEV)/.installed ## Run the tests at real model sizes
 test-gpu: $(GPU)/.installed ## Run the end-to-end tests on the first CUDA device
 	REGARD_DEVICE=cuda:0 $(GPU)/bin/python -m pytest tests/end_to_end $(ARGS)
 
-load: $(DEV)/.installed ## Measure and try a server under load, in about twenty-five minutes
+load: $(DEV)/.installed ## Measure and try a server under load, in about twenty minutes
 	$(DEV)/bin/python -m pytest -m load tests/load $(ARGS)
 
 lint: $(DEV)/.installed ## Check style, types and import rules
