@@ -17,6 +17,7 @@ from export.shapes import Axes
 from models.programs import MapProgram
 
 OPSET = 24  # the newest `Attention` that the runtime has registered
+STACK_TRACE = "pkg.torch.onnx.stack_trace"
 IR_VERSION = 10  # the runtime loads up to 13; onnx would write its newest
 EXTERNAL_DATA_BYTES = 256 * 1024**2  # above this, weights lie in a file beside the graph
 
@@ -86,6 +87,8 @@ def _write(
         )
     assert program is not None
     program.model.ir_version = IR_VERSION
+    for node in program.model.graph.all_nodes():  # torch writes down where in whose files each was traced
+        node.metadata_props.pop(STACK_TRACE, None)
     path.parent.mkdir(parents=True, exist_ok=True)
     size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
     program.save(str(path), external_data=size > EXTERNAL_DATA_BYTES)

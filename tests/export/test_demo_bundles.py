@@ -60,3 +60,9 @@ def run(path: Path, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     names = [node.name for node in session.get_outputs()]
     feeds = {node.name: tensors[node.name] for node in session.get_inputs()}
     return dict(zip(names, session.run(names, feeds), strict=True))
+
+
+def test_graphs_do_not_say_where_they_were_exported(pair: tuple[Path, Path]) -> None:
+    for folder in pair:
+        for path in sorted(folder.rglob("*.onnx")):
+            assert b'.py", line ' not in path.read_bytes(), path.name
