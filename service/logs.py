@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Literal, TextIO
 
@@ -81,8 +80,3 @@ class Text(logging.Formatter):
         if identifier := getattr(record, "request_id", ""):
             record.message += f" [{identifier}]"
         return record
-
-
-def extras(**values: str | float | None) -> Mapping[str, str | float]:
-    """Fields beside the message, those that are known."""
-    return {name: value for name, value in values.items() if value is not None}

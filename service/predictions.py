@@ -52,11 +52,7 @@ class Predictions:
         """Predictions and maps of several inputs; raises a Problem."""
         started = time.perf_counter()
         maps = predictor.check_maps(options.maps)
-        target = None if options.target is None else predictor.target(options.target)
-        selection = Selection(layers=options.layers, heads=options.heads, target=target)
-        for spec in predictor.manifest.maps:
-            if spec.name in maps:
-                selection.check(spec)
+        selection = predictor.selection(maps, options)
         async with self._inference.within(options.timeout):
             found = await self._inference.infer(predictor, payloads, maps=maps)
             arguments = (predictor, payloads, found, options, selection, client, started)

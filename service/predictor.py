@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ from service.decode.video import VideoDecoder
 from service.errors import InvalidInput, UnknownOption, UnsupportedMedia
 from service.graphs import Graphs
 from service.job import Job, Outcome, Payload
+from service.maps import Selection
+from service.schemas import PredictOptions
 from service.sessions import SessionPool, release_memory
 
 Array = NDArray[Any]
@@ -123,6 +125,15 @@ class Predictor:
                 limit=len(labels) - 1,
             )
         return index
+
+    def selection(self, maps: Collection[str], options: PredictOptions) -> Selection:
+        """What options mean for the maps of these names; raises UnknownOption where one does not fit."""
+        target = None if options.target is None else self.target(options.target)
+        selection = Selection(layers=options.layers, heads=options.heads, target=target)
+        for spec in self.manifest.maps:
+            if spec.name in maps:
+                selection.check(spec)
+        return selection
 
     def target_word(self, index: int) -> str:
         """A label as `target` understands it: its name, or its index where another has the same name."""

@@ -112,12 +112,8 @@ async def infer(request: Request, name: str, version: str | None) -> Any:
             asked = await _read(request, predictor, body, booking)
             options = map_options(asked.parameters)
             check_supported(asked.parameters)
-            target = None if options.target is None else predictor.target(options.target)
-            selection = Selection(layers=options.layers, heads=options.heads, target=target)
             outputs = Outputs(asked, predictor, options.maps)
-            for spec in predictor.manifest.maps:
-                if spec.name in outputs.maps:
-                    selection.check(spec)
+            selection = predictor.selection(outputs.maps, options)
             payloads = read_inputs(asked.inputs, predictor.manifest, max_items=found.settings.max_items)
             encoding = accepted(request.headers.get("accept-encoding"))
             async with found.within(timeout(asked.parameters)):
