@@ -66,7 +66,7 @@ def export(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Inputs to measure a lower precision on, as `regard evaluate` takes them; int8 of a "
+            help="Inputs to measure a lower precision on, as `regard compare` takes them; int8 of a "
             "convolutional network also finds its ranges on them.",
             exists=True,
         ),

@@ -13,8 +13,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from export.maps import PARAMETER_AXES, MapGraph
 from export.shapes import Axes
-from models.programs import MapProgram
 
 OPSET = 24  # the newest `Attention` that the runtime has registered
 STACK_TRACE = "pkg.torch.onnx.stack_trace"
@@ -34,33 +34,23 @@ def export_model(
     _write(model, inputs, axes, outputs, path)
 
 
-def export_program(
-    program: MapProgram,
-    tensors: Mapping[str, Tensor],
-    axes: Mapping[str, Axes],
-    *,
-    outputs: Sequence[str],
-    path: Path,
+def export_map(
+    graph: MapGraph, tensors: Mapping[str, Tensor], axes: Mapping[str, Axes], *, path: Path
 ) -> None:
-    """Write a map's graph; its inputs are `program.taps`, found in `tensors`."""
-    inputs = {name: tensors[name] for name in program.taps}
-    _write(_ByName(program), inputs, axes, outputs, path)
-
-
-def map_outputs(name: str, program: MapProgram) -> tuple[str, ...]:
-    """What a map's outputs are called: `NAME.LAYER` each, or the map's own name."""
-    return tuple(f"{name}.{layer}" for layer in program.layers) or (name,)
+    """Write a map's graph, traced with these tensors."""
+    named = {name: PARAMETER_AXES.get(name) or axes[graph.taps[name]] for name in graph.inputs}
+    _write(_ByName(graph.module), graph.feeds(tensors), named, graph.outputs, path)
 
 
 class _ByName(nn.Module):
-    """A map program that takes its taps as one tuple, since dots are no Python parameter names."""
+    """A map's graph that takes its inputs as one tuple, since dots are no Python parameter names."""
 
-    def __init__(self, program: MapProgram) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.program = program
+        self.module = module
 
-    def forward(self, taps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        out: tuple[Tensor, ...] = self.program(*taps)
+    def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        out: tuple[Tensor, ...] = self.module(*inputs)
         return out
 
 

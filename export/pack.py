@@ -16,15 +16,15 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from export import quantize
 from export.errors import ExportError
-from export.graph import export_model, export_program, map_outputs
+from export.graph import export_map, export_model
 from export.lowering import Lowering, examples
+from export.maps import map_graphs, map_programs, map_spec, parameters, proof_spec
 from export.shapes import (
     FEWEST_TOKENS,
     Axes,
     Preprocessing,
     Signature,
     example_inputs,
-    map_programs,
     run,
     signature,
     tracing_shape,
@@ -32,7 +32,6 @@ from export.shapes import (
 )
 from export.verify import verify
 from models.checkpoints.checkpoint import Checkpoint
-from models.programs import MapProgram
 from service.bundle import (
     MANIFEST,
     MODEL,
@@ -56,8 +55,9 @@ PREPROCESSING: TypeAdapter[Preprocessing] = TypeAdapter(Annotated[Preprocessing,
 
 def steps(checkpoint: Checkpoint, lowering: Lowering | None = None) -> int:
     """How often `pack` calls `advance` for this checkpoint."""
-    verified = 2 * len(verified_shapes(_preprocessing(checkpoint)))
-    return 2 + len(map_programs(checkpoint.model)) + verified + (2 if lowering else 0)
+    spec = _preprocessing(checkpoint)
+    verified = 2 * len(verified_shapes(spec))
+    return 2 + len(map_graphs(checkpoint.model, spec)) + verified + (2 if lowering else 0)
 
 
 def pack(
@@ -119,11 +119,10 @@ def build(checkpoint: Checkpoint, folder: Path, *, advance: Advance = lambda sta
     inputs = example_inputs(model, spec, tracing_shape(spec), seed=0)
     advance("model")
     export_model(model, inputs, names.axes, outputs=[*names.outputs, *names.taps], path=folder / MODEL)
-    tensors = run(model, inputs)
-    for name, program in map_programs(model).items():
-        advance(f"map {name}")
-        path = folder / MapSpec.path(name)
-        export_program(program, tensors, names.axes, outputs=map_outputs(name, program), path=path)
+    tensors = run(model, inputs) | parameters(len(inputs[next(iter(inputs))]), len(checkpoint.labels))
+    for graph in map_graphs(model, spec):
+        advance(f"map {graph.name}")
+        export_map(graph, tensors, names.axes, path=folder / MapSpec.path(graph.name))
     if checkpoint.tokenizer is not None:
         shutil.copyfile(checkpoint.tokenizer, folder / TOKENIZER)
 
@@ -194,7 +193,8 @@ def describe(checkpoint: Checkpoint, spec: Preprocessing, names: Signature) -> D
             ),
             outputs=tuple(_tensor(name, names.axes, "float32") for name in names.outputs),
             taps=tuple(_tap(name, names.axes) for name in names.taps),
-            maps=tuple(_map(name, program) for name, program in map_programs(model).items()),
+            maps=tuple(map_spec(name, program) for name, program in map_programs(model, spec).items()),
+            proof=proof_spec(model),
             card=card,
         )
 
@@ -238,21 +238,6 @@ def _tensor(name: str, axes: dict[str, Axes], dtype: str) -> TensorSpec:
 def _tap(name: str, axes: dict[str, Axes]) -> Tap:
     layer, _, kind = name.rpartition(".")
     return Tap(name=name, dtype="float32", axes=axes[name], layer=layer, kind=kind)
-
-
-def _map(name: str, program: MapProgram) -> MapSpec:
-    return MapSpec(
-        name=name,
-        kind=program.kind,
-        description=program.description,
-        axes=program.axes,
-        layers=program.layers,
-        default_layer=program.default,
-        heads=getattr(program, "heads", None) if "head" in program.axes else None,
-        inputs=program.taps,
-        outputs=map_outputs(name, program),
-        fixed_range=program.fixed_range,
-    )
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -45,17 +45,18 @@ def lower(
     Returns the manifest, its `files` and `agreement` still to be filled in. Raises ExportError where
     calibration inputs are needed and there are none.
     """
-    maps = [Path(MapSpec.path(spec.name)) for spec in manifest.maps]
-    for path in maps:
-        (into / path).parent.mkdir(exist_ok=True)
-        shutil.copyfile(folder / path, into / path)
+    maps = [Path(MapSpec.path(graph)) for graph in manifest.graphs]
+    for path in (folder / "maps").iterdir():
+        (into / "maps").mkdir(exist_ok=True)
+        shutil.copyfile(path, into / "maps" / path.name)
     if (folder / TOKENIZER).exists():
         shutil.copyfile(folder / TOKENIZER, into / TOKENIZER)
     changed: dict[str, Any] = {"precision": precision}
     if precision == "fp16":
         _fp16_model(folder / MODEL, into / MODEL, manifest)
+        taps = {tap.name for tap in manifest.taps} | {tap.kind for tap in manifest.taps}
         for path in maps:
-            _fp16_map(into / path, {tap.name for tap in manifest.taps})
+            _fp16_map(into / path, taps)
         changed["taps"] = tuple(tap.model_copy(update={"dtype": "float16"}) for tap in manifest.taps)
     elif "Attention" in operators(folder / MODEL):
         _dynamic_int8(folder / MODEL, into / MODEL)
@@ -82,9 +83,12 @@ def _fp16_model(source: Path, target: Path, manifest: Manifest) -> None:
 
 def _fp16_map(path: Path, taps: set[str]) -> None:
     """A map's graph takes fp16 taps and computes in fp32 as before: exact, seen from the taps."""
-    model = onnx.load(str(path))
+    model = onnx.load(str(path), load_external_data=False)
     graph = model.graph
-    for tap in [node for node in graph.input if node.name in taps]:
+    narrow = [node for node in graph.input if node.name in taps]
+    if not narrow:
+        return  # made of the model's own inputs, with weights of its own
+    for tap in narrow:
         tap.type.tensor_type.elem_type = TensorProto.FLOAT16
         wide = f"{tap.name}.fp32"
         _rename_inputs(graph, tap.name, wide)

@@ -9,7 +9,6 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from models.programs import MapProgram
 from models.text import TextTransformer
 from service.bundle import ImageInput, TextInput, VideoInput
 
@@ -110,9 +109,3 @@ def run(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensors:
     """Inputs, outputs and taps of one forward, by name."""
     outputs, taps = model(**inputs)
     return {**inputs, **outputs, **taps}
-
-
-def map_programs(model: nn.Module) -> dict[str, MapProgram]:
-    """The maps that a model's taps allow, by name."""
-    programs: dict[str, MapProgram] = model.programs()  # type: ignore[operator]
-    return programs

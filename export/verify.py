@@ -6,9 +6,8 @@ graph may be away from float64 by a small multiple of torch fp32's own distance,
 
 from __future__ import annotations
 
-import copy
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -21,14 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.errors import ExportError
-from export.graph import map_outputs, operators
+from export.graph import operators
+from export.maps import PROOF_OUTPUTS, MapGraph, map_graphs, map_outputs, map_programs, parameters
 from export.shapes import (
     Preprocessing,
     Shape,
     Signature,
     Tensors,
     example_inputs,
-    map_programs,
     run,
     verified_shapes,
 )
@@ -38,6 +37,7 @@ Array = NDArray[Any]
 Arrays = dict[str, Array]
 
 TIMES_TORCH = 4.0  # the graph may be this many times as far from float64 as torch fp32 is
+PROVEN = 1e-4  # the most that fused attention may be away from the explicit one, as `Proof` says it
 FLOOR = 1e-5  # plus this share of the largest value, for torch may be right by luck
 
 
@@ -56,27 +56,35 @@ def verify(
     outputs, taps = signature.outputs, signature.taps
     expected = sum(name.endswith(".query") for name in taps)  # every attention hands out one query
     nodes = _check_fused(folder / MODEL, expected)
-    maps = {name: map_outputs(name, program) for name, program in map_programs(model).items()}
+    graphs = map_graphs(model, spec)
+    maps = {
+        name: [output for graph in graphs for output in graph.outputs_of(map_outputs(name, program))]
+        for name, program in map_programs(model, spec).items()
+    }
     compared = [*outputs, *taps, *chain.from_iterable(maps.values())]
     shapes = verified_shapes(spec)
     worst: dict[str, Deviation] = {}
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as name:
         scratch = Path(name)
         batches = [example_inputs(model, spec, shape, seed=seed) for seed, shape in enumerate(shapes)]
+        given = [parameters(shape.batch, int(signature.axes["logits"][1])) for shape in shapes]
         with _in_float64(model):
             for seed, batch in enumerate(batches):
-                _keep(scratch / f"truth-{seed}.npz", _eager(model, _double(batch)))
+                truth = _eager(model, graphs, _double(batch), _double(given[seed]))
+                _keep(scratch / f"truth-{seed}.npz", truth)
                 advance()
         for seed, batch in enumerate(batches):
-            _keep(scratch / f"eager-{seed}.npz", _eager(model, batch))
+            _keep(scratch / f"eager-{seed}.npz", _eager(model, graphs, batch, given[seed]))
         with _set_aside(model, scratch / "weights.pt"):
-            graphs = Graphs(folder, [*outputs, *taps], maps)
+            exported = Exported(folder, [*outputs, *taps], graphs)
             for seed, (shape, batch) in enumerate(zip(shapes, batches, strict=True)):
                 with (
                     np.load(scratch / f"truth-{seed}.npz") as truth,
                     np.load(scratch / f"eager-{seed}.npz") as eager,
                 ):
-                    found = graphs.run({name: tensor.numpy() for name, tensor in batch.items()})
+                    tensors = (batch | given[seed]).items()
+                    found = exported.run({name: tensor.numpy() for name, tensor in tensors})
+                    _check_proof(shape, found)
                     for name in compared:
                         deviation = _compare(name, shape, found[name], eager[name], truth[name])
                         worst[name] = _larger(worst.get(name), deviation)
@@ -90,22 +98,25 @@ def verify(
     )
 
 
-class Graphs:
-    """The graphs of a bundle, which give outputs and taps of these names, and maps of theirs."""
+class Exported:
+    """The graphs of a bundle, which give outputs and taps of these names, and maps."""
 
-    def __init__(self, folder: Path, outputs: Sequence[str], maps: Mapping[str, Sequence[str]]) -> None:
-        self._names = {MODEL: outputs, **maps}
-        self._sessions = {MODEL: _session(folder / MODEL)}
-        self._sessions |= {name: _session(folder / MapSpec.path(name)) for name in maps}
-        for name, session in self._sessions.items():
-            _check_names(name, [output.name for output in session.get_outputs()], self._names[name])
+    def __init__(self, folder: Path, outputs: Sequence[str], graphs: Sequence[MapGraph]) -> None:
+        self._outputs = outputs
+        self._model = _session(folder / MODEL)
+        _check_names(MODEL, self._model, outputs)
+        self._graphs = [(graph, _session(folder / MapSpec.path(graph.name))) for graph in graphs]
+        for graph, session in self._graphs:
+            _check_names(graph.name, session, graph.outputs)
 
     def run(self, inputs: Arrays) -> Arrays:
-        """All that they give, by name."""
+        """All that they give, by name; `inputs` hold parameters of maps too."""
         found = dict(inputs)
-        for name, session in self._sessions.items():
-            feeds = {node.name: found[node.name] for node in session.get_inputs()}
-            found |= dict(zip(self._names[name], session.run(self._names[name], feeds), strict=True))
+        feeds = {node.name: found[node.name] for node in self._model.get_inputs()}
+        found |= dict(zip(self._outputs, self._model.run(self._outputs, feeds), strict=True))
+        for graph, session in self._graphs:
+            feeds = {name: found[graph.taps.get(name, name)] for name in graph.inputs}
+            found |= dict(zip(graph.outputs, session.run(graph.outputs, feeds), strict=True))
         return found
 
 
@@ -127,8 +138,16 @@ def _check_fused(path: Path, expected: int) -> int:
     return fused
 
 
-def _check_names(graph: str, found: Sequence[str], expected: Sequence[str]) -> None:
-    if list(found) != list(expected):
+def _check_proof(shape: Shape, found: Arrays) -> None:
+    """Raise ExportError where the fused attention is not the explicit one."""
+    for name in PROOF_OUTPUTS:
+        if name in found and not float(found[name].max()) <= PROVEN:
+            raise ExportError(f"{name} at {shape}: {float(found[name].max()):.2e}, allowed {PROVEN:.0e}")
+
+
+def _check_names(graph: str, session: onnxruntime.InferenceSession, expected: Sequence[str]) -> None:
+    found = [output.name for output in session.get_outputs()]
+    if found != list(expected):
         odd = sorted(set(found) ^ set(expected)) or found
         raise ExportError(f"{graph}: output names differ from the model's: {', '.join(odd)}")
 
@@ -176,13 +195,11 @@ def _keep(path: Path, arrays: Arrays) -> None:
 
 
 @torch.no_grad()
-def _eager(model: nn.Module, inputs: Tensors) -> Arrays:
+def _eager(model: nn.Module, graphs: Sequence[MapGraph], inputs: Tensors, given: Tensors) -> Arrays:
     """Inputs, outputs, taps and maps of one forward in torch."""
-    tensors = run(model, inputs)
-    for name, program in map_programs(model).items():
-        taps = [tensors[tap] for tap in program.taps]
-        same = copy.deepcopy(program).to(taps[-1].dtype)  # its weights, if it has any, are the model's
-        tensors |= dict(zip(map_outputs(name, program), same(*taps), strict=True))
+    tensors = run(model, inputs) | given
+    for graph in graphs:
+        tensors |= graph.run(tensors)
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 

@@ -11,9 +11,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models import adjoints
 from models.activation import ACTIVATIONS, Activation
-from models.attention import MultiHeadAttention, Taps, named
-from models.programs import DistillationRows, MapProgram, PatchRollout, PatchRows
+from models.attention import MultiHeadAttention, Taps, attention_taps
+from models.feedforward import FeedForward
+from models.programs import (
+    DistillationRows,
+    MapProgram,
+    PatchAttention,
+    PatchGradientMap,
+    PatchReceived,
+    PatchRollout,
+    PatchRows,
+    PatchValueNorm,
+    Proof,
+)
+from models.relevance import Relevance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,16 +94,25 @@ class ViTBlock(nn.Module):
         self.attention_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.attention = MultiHeadAttention(width=config.width, heads=config.heads, bias=config.qkv_bias)
         self.feedforward_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.feedforward = nn.Sequential(
-            nn.Linear(config.width, config.feedforward),
-            ACTIVATIONS[config.activation](),
-            nn.Linear(config.feedforward, config.width),
+        self.feedforward = FeedForward(
+            width=config.width, hidden=config.feedforward, activation=ACTIVATIONS[config.activation]()
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Taps]:
-        mixed, taps = self.attention(self.attention_norm(x))
-        x = x + mixed
-        return x + self.feedforward(self.feedforward_norm(x)), taps
+        """x [B, N, D] -> the same shape; the taps are those of the attention, and what a norm or an
+        activation gets: `input` and `attended` [B, N, D], `hidden` [B, N, F].
+        """
+        out, taps = self.attention(self.attention_norm(x))
+        attended = x + out
+        out, hidden = self.feedforward(self.feedforward_norm(attended))
+        return attended + out, taps | {"input": x, "attended": attended, "hidden": hidden}
+
+    def adjoint(self, gradient: Tensor, taps: Taps) -> tuple[Tensor, Tensor]:
+        """Gradient by the output [B, N, D] -> by x, and the relevance [B, N, N]."""
+        through = self.feedforward.adjoint(gradient, taps["hidden"])
+        gradient = gradient + adjoints.layer_norm(self.feedforward_norm, taps["attended"], through)
+        through, relevance = adjoints.self_attention(self.attention, taps, gradient)
+        return gradient + adjoints.layer_norm(self.attention_norm, taps["input"], through), relevance
 
 
 class VisionTransformer(nn.Module):
@@ -108,27 +130,67 @@ class VisionTransformer(nn.Module):
     def forward(self, pixels: Tensor) -> tuple[dict[str, Tensor], Taps]:
         """pixels [B, 3, H, W], normalised.
 
-        Returns logits [B, K] and per layer the taps `layers.I.query` and `layers.I.key` [B, prefix+P, D].
+        Returns logits [B, K] and per layer the taps `layers.I.query`, `.key`, `.value`, `.mixed`
+        [B, prefix+P, D].
         """
-        x = self.embeddings(pixels)
+        x, layers = self.encode(pixels)
         taps: Taps = {}
-        for index, block in enumerate(self.blocks):
-            x, attention = block(x)
-            taps |= named(f"layers.{index}", attention)
+        for index, layer in enumerate(layers):
+            taps |= attention_taps(f"layers.{index}", layer)
         x = self.norm(x)
         logits = self.classifier(x[:, 0])
         if self.teacher is not None:
             logits = (logits + self.teacher(x[:, 1])) / 2
         return {"logits": logits}, taps
 
+    @property
+    def _blocks(self) -> list[ViTBlock]:
+        return list(self.blocks)  # type: ignore[arg-type]
+
+    def encode(self, pixels: Tensor) -> tuple[Tensor, list[Taps]]:
+        """What the last norm gets [B, prefix+P, D], and every tap of every block."""
+        x = self.embeddings(pixels)
+        layers = []
+        for block in self.blocks:
+            x, taps = block(x)
+            layers.append(taps)
+        return x, layers
+
+    def relevance(self, pixels: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient relevance and Grad-SAM of the labels `target` [B]: [B, prefix+P] twice."""
+        x, layers = self.encode(pixels)
+        gradient = self.classifier.weight[target].to(x.dtype)[:, None]  # [B, 1, D]
+        if self.teacher is not None:
+            gradient = torch.cat([gradient, self.teacher.weight[target].to(x.dtype)[:, None]], 1) / 2
+        gradient = nn.functional.pad(gradient, (0, 0, 0, x.shape[1] - gradient.shape[1]))
+        gradient = adjoints.layer_norm(self.norm, x, gradient)
+        found = Relevance(x)
+        for block, taps in zip(reversed(self._blocks), reversed(layers), strict=True):
+            gradient, relevance = block.adjoint(gradient, taps)
+            found.through(relevance)
+        return found.row, found.received(len(layers), x.shape[1])
+
     def programs(self) -> dict[str, MapProgram]:
         """The maps that this model's taps allow, by name."""
-        config = self.config
-        layers, heads, grid = [f"layers.{i}" for i in range(config.layers)], config.heads, config.grid
+        layers, heads, grid = self.layers, self.config.heads, self.config.grid
         programs: dict[str, MapProgram] = {
             "cls": PatchRows(layers, heads=heads, grid=grid),
             "rollout": PatchRollout(layers, heads=heads, grid=grid),
+            "received": PatchReceived(layers, heads=heads, grid=grid),
+            "value_norm": PatchValueNorm(layers, [block.attention for block in self._blocks], grid=grid),
+            "relevance": PatchGradientMap(self, 0, inputs=["pixels"], grid=grid),
+            "grad_sam": PatchGradientMap(self, 1, inputs=["pixels"], grid=grid),
+            "attention": PatchAttention(layers, heads=heads, grid=grid),
         }
-        if config.distillation:
+        if self.config.distillation:
             programs["distillation"] = DistillationRows(layers, heads=heads, grid=grid)
         return programs
+
+    @property
+    def layers(self) -> list[str]:
+        """The names of the layers whose attention has taps."""
+        return [f"layers.{index}" for index in range(self.config.layers)]
+
+    def proof(self) -> Proof:
+        """What verifies the attention of one of `layers`."""
+        return Proof(heads=self.config.heads, lengths=False)

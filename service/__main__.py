@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -21,12 +22,13 @@ from rich.text import Text
 from service import logs
 from service.app import create_app
 from service.bundle import BundleError, first_fault
-from service.dataset import DatasetError, read_inputs
+from service.comparison import Tools, table
+from service.comparison import compare as compare_bundles
+from service.dataset import DatasetError, read_inputs, size
 from service.errors import Problem
-from service.evaluation import Tools, compare, table
 from service.keys import make_key
 from service.server import Server
-from service.sessions import ProviderError
+from service.sessions import OutOfMemory, ProviderError
 from service.settings import Settings, origins
 
 app = typer.Typer(
@@ -44,6 +46,10 @@ PortOption = Annotated[int | None, typer.Option(help="Port to listen on.")]
 ScopesOption = Annotated[
     list[str] | None, typer.Option(help="What it may do, predict or admin; predict if left out.")
 ]
+DataArgument = Annotated[
+    Path, typer.Argument(help="A folder of files, a .txt with a text on each line, or a .jsonl of texts.")
+]
+LimitOption = Annotated[int | None, typer.Option(help="Take the first so many inputs.", min=1)]
 ConfigOption = Annotated[Path | None, typer.Option(help="Settings file (TOML).")]
 
 
@@ -134,13 +140,11 @@ def predict(
 
 
 @app.command()
-def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to judge.", file_okay=False)],
-    against: Annotated[Path, typer.Option(help="Folder of the bundle it is compared with.", file_okay=False)],
-    data: Annotated[
-        Path, typer.Option(help="A folder of files, a .txt with a text on each line, or a .jsonl of texts.")
-    ],
-    limit: Annotated[int | None, typer.Option(help="Take the first so many inputs.", min=1)] = None,
+def compare(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.", file_okay=False)],
+    other: Annotated[Path, typer.Argument(help="Folder of the bundle it is compared with.", file_okay=False)],
+    data: DataArgument,
+    limit: LimitOption = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures to this file.", dir_okay=False)
     ] = None,
@@ -151,12 +155,43 @@ def evaluate(
     try:
         with _counter("inputs", limit) as advance:
             inputs = map(advance, read_inputs(bundle, data, limit))
-            found = compare(bundle, against, inputs, data=data.name, device=settings.device)
+            found = compare_bundles(bundle, other, inputs, data=data.name, device=settings.device)
         if json_file is not None:
             json_file.write_text(found.model_dump_json(indent=2) + "\n")
     except (DatasetError, BundleError, ProviderError, OSError) as error:
-        _refuse(f"evaluate refused: {error}")
+        _refuse(f"compare refused: {error}")
     Console().print(table(found))
+
+
+@app.command()
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to judge.", file_okay=False)],
+    data: DataArgument,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for maps.md, maps.json and maps.svg.", file_okay=False)
+    ] = None,
+    limit: LimitOption = None,
+    steps: Annotated[int, typer.Option(help="Steps in which a picture or clip is taken away.", min=2)] = 20,
+    seed: Annotated[int, typer.Option(help="Of the random maps, of ties and of the intervals.", min=0)] = 0,
+    device: DeviceOption = None,
+) -> None:
+    """Judge a model's maps beside random ones: are they faithful, and high where the truth is?"""
+    from service.evaluation import report, run
+
+    settings = _settings(device=device)
+    if out is not None and find_spec("matplotlib") is None:
+        _refuse("evaluate refused: --out draws a plot; install Regard with its extra evaluate")
+    try:
+        total = size(data) if limit is None else min(limit, size(data))
+        with _counter("inputs", total) as advance:
+            judged = run.evaluate(
+                bundle, data, settings, limit=limit, steps=steps, seed=seed, advance=advance
+            )
+        if out is not None:
+            report.write(judged, out)
+    except (DatasetError, BundleError, ProviderError, OutOfMemory, OSError) as error:
+        _refuse(f"evaluate refused: {error}")
+    Console().print(report.table(judged))
 
 
 @contextmanager
@@ -210,7 +245,7 @@ def main() -> None:
             if error.name != entry.module.partition(".")[0]:
                 raise
             continue  # the runtime image holds the service alone: fewer subcommands
-        register(app, Tools(read_inputs=read_inputs, compare=compare))
+        register(app, Tools(read_inputs=read_inputs, compare=compare_bundles))
     app()
 
 

@@ -16,7 +16,7 @@ from service.middleware import RequestLife, SecurityHeaders
 from service.origin import SameOrigin
 from service.predictions import Predictions
 from service.problems import add_handlers
-from service.routes import ops, v1, v2
+from service.routes import ops, originals, ui, v1, v2
 from service.routes.body import BodyLimit
 from service.settings import Settings
 
@@ -53,7 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.inference = inference
     app.state.predictions = Predictions(inference)
-    for router in (ops.router, v1.router, v2.router):
+    for router in (ops.router, v1.router, originals.router, v2.router, ui.router):
         app.include_router(router)
     add_handlers(app)
     _add_middleware(app, inference)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from service.bundle import Family
+from service.choices import PredictOptions
 from service.decode.media import sniff
 from service.errors import InvalidInput, NotFound
 from service.inference import Inference
@@ -12,8 +13,8 @@ from service.job import Payload
 from service.maps import Selection
 from service.predictions import Predictions
 from service.predictor import Predictor
+from service.refine import Refinement
 from service.render import FORMATS, RenderOptions
-from service.schemas import PredictOptions
 from service.settings import Settings
 
 
@@ -78,7 +79,7 @@ async def _write(
     written = []
     for spec in predictor.manifest.maps:
         for format in FORMATS[spec.kind]:
-            drawing = await predictions.draw(key, 0, spec.name, format, Selection(), options)
+            drawing = await predictions.draw(key, 0, spec.name, format, Selection(), Refinement(), options)
             path = folder / f"{spec.name}.{format}"
             path.write_bytes(drawing.body)
             written.append(path)

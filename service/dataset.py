@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from service.errors import Problem
 from service.predictor import open_decoder
 
 Array = NDArray[Any]
+TRUTH = "truth.jsonl"  # what is known of a folder's files, and no input itself
 
 
 class DatasetError(ValueError):
@@ -26,19 +27,23 @@ class DatasetError(ValueError):
 
 
 class Raw(NamedTuple):
-    """One input, a text or a file's bytes, and where it was found; `pair` is the second text of a pair."""
+    """One input, a text or a file's bytes, and where it was found; `pair` is the second text of a pair.
+
+    `record` is the JSON object that the text was read from.
+    """
 
     place: str
     data: str | bytes
     pair: str | None = None
+    record: Mapping[str, Any] | None = None
 
 
 def read_inputs(folder: Path, data: Path, limit: int | None = None) -> Iterator[dict[str, Array]]:
     """The first `limit` inputs of a data set as a bundle's tensors, by name, each a batch of one.
 
-    `data` is a folder (every file below it but hidden ones, sorted), a .txt file (a text on each line) or a
-    .jsonl file ({"text": ...} on each line, and "text_pair" where the model takes pairs). Raises
-    DatasetError for what cannot be decoded and where there is nothing at all, and BundleError.
+    `data` is a folder (every file below it, sorted, but hidden ones and its truth.jsonl), a .txt file (a text
+    on each line) or a .jsonl file ({"text": ...} on each line, and "text_pair" where the model takes pairs).
+    Raises DatasetError for what cannot be decoded and where there is nothing at all, and BundleError.
     """
     manifest = bundle.read(folder)
     decoder = open_decoder(manifest, folder, Limits())
@@ -61,37 +66,51 @@ def read_inputs(folder: Path, data: Path, limit: int | None = None) -> Iterator[
 def raws(data: Path) -> Iterator[Raw]:
     """The inputs of a data set as they are; raises DatasetError."""
     if data.is_dir():
-        for path in sorted(data.rglob("*")):
-            hidden = any(part.startswith(".") for part in path.relative_to(data).parts)
-            if path.is_file() and not hidden:
-                yield Raw(str(path.relative_to(data)), path.read_bytes())
-    elif data.is_file() and data.suffix in (".txt", ".jsonl"):
-        yield from _lines(data)
+        for path in files(data):
+            yield Raw(path.relative_to(data).as_posix(), path.read_bytes())
     else:
-        raise DatasetError(f"{data} is neither a folder nor a .txt or .jsonl file")
+        for place, line in lines(data):
+            yield _record(place, line) if data.suffix == ".jsonl" else Raw(place, line.rstrip(b"\r\n"))
 
 
-def _lines(path: Path) -> Iterator[Raw]:
-    """The texts of a list; empty lines are none."""
+def size(data: Path) -> int:
+    """How many inputs a data set has; raises DatasetError."""
+    return sum(1 for _ in (files(data) if data.is_dir() else lines(data)))
+
+
+def files(folder: Path) -> list[Path]:
+    """The files of a folder that are inputs, sorted."""
+    below = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / TRUTH)
+    return [path for path in below if not any(part[0] == "." for part in path.relative_to(folder).parts)]
+
+
+def lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The lines of a list that are not empty, each with its place in words; raises DatasetError."""
+    if not (path.is_file() and path.suffix in (".txt", ".jsonl")):
+        raise DatasetError(f"{path} is neither a folder nor a .txt or .jsonl file")
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            place = f"{path.name}, line {number}"
-            if not line.strip():
-                continue
-            yield _record(place, line) if path.suffix == ".jsonl" else Raw(place, line.rstrip(b"\r\n"))
+            if line.strip():
+                yield f"{path.name}, line {number}", line
 
 
-def _record(place: str, line: bytes) -> Raw:
+def read_record(place: str, line: bytes) -> dict[str, Any]:
+    """The JSON object on a line; raises DatasetError."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
         raise DatasetError(f"{place}: no JSON") from None
-    text, pair = (
-        (record.get(key) for key in ("text", "text_pair")) if isinstance(record, dict) else (None, None)
-    )
+    if not isinstance(record, dict):
+        raise DatasetError(f"{place}: no object")
+    return record
+
+
+def _record(place: str, line: bytes) -> Raw:
+    record = read_record(place, line)
+    text, pair = record.get("text"), record.get("text_pair")
     if not isinstance(text, str) or not isinstance(pair, str | None):
         raise DatasetError(f'{place}: no object with a string "text", and "text_pair" a string or left out')
-    return Raw(place, text, pair)
+    return Raw(place, text, pair, record)
 
 
 def _text(decoder: TextDecoder, raw: Raw) -> TextItem:

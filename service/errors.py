@@ -13,6 +13,7 @@ Problem
 +- Undecodable           422  media of a known type that cannot be decoded
 +- Overloaded            503  no room for this now; says when to come back
 +- DeadlineExceeded      504  no answer within the request's timeout
++- VerificationFailed    500  attention that is not what it should be, where a proof was asked for
 """
 
 from __future__ import annotations
@@ -119,6 +120,12 @@ class Overloaded(Problem):
         """Say when to come back, in whole seconds from 1 on, unless that was said already."""
         if self.retry_after is None:
             self.retry_after = max(1, math.ceil(seconds))
+
+
+class VerificationFailed(Problem):
+    """The device did not compute what it should have: no fault of the request."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 class DeadlineExceeded(Problem):

@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import Manifest, MapSpec
+from service.bundle import PROOF, TUNED, Manifest, MapSpec
 from service.decode.item import Item
-from service.job import Job, Outcome
-from service.maps import AttentionMap
-from service.sessions import OutOfMemory, Program, Rows, memory_errors
+from service.job import Job, Outcome, Proof
+from service.maps import FUSES, AttentionMap, Made
+from service.sessions import DeviceTensor, OutOfMemory, Program, Rows, memory_errors
 
 Array = NDArray[Any]
 OUTPUT = "logits"
 TOKEN_AXES = ("token", "query_token", "key_token")
+PROOF_OUTPUTS = ("row_sum_error", "output_error")
+
+
+class Making(NamedTuple):
+    """One map of one row of a batch; its `made` is settled once the prediction is known."""
+
+    spec: MapSpec
+    made: Made
+
+    @property
+    def graph(self) -> str:
+        return self.spec.graph + TUNED if self.made.tuned else self.spec.graph
+
+
+class Run(NamedTuple):
+    """A batch that has gone through the model: its feeds, what was fetched, and logits [B, K]."""
+
+    feeds: Mapping[str, Array]
+    found: Mapping[str, DeviceTensor]
+    logits: Array
+
+    def rows(self, names: Mapping[str, str], rows: range) -> dict[str, Array | Rows]:
+        """Some rows of tensors, each under the name that a program has for it."""
+        return {
+            name: self.feeds[tensor][rows.start : rows.stop]
+            if tensor in self.feeds
+            else self.found[tensor].rows(rows.start, rows.stop)
+            for name, tensor in names.items()
+        }
 
 
 class Graphs:
@@ -28,6 +58,7 @@ class Graphs:
         self.programs = programs
         self._family = manifest.family
         self._specs = {spec.name: spec for spec in manifest.maps}
+        self._proof = manifest.proof
         self._padding = {"input_ids": getattr(manifest.preprocessing, "pad_id", 0)}
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
@@ -41,27 +72,23 @@ class Graphs:
             raise
 
     def _run(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """A map's program gets the smallest stretch of rows that holds all who ask for it."""
-        order = sorted(range(len(jobs)), key=lambda index: sorted(jobs[index].maps))
+        """The jobs ordered by what they want: a program then gets few rows that nobody asked for."""
+        order = sorted(range(len(jobs)), key=lambda index: sorted(jobs[index].wanted.maps))
         batch = [jobs[index] for index in order]
+        layer = self._sampled(batch)
         feeds = self.stack([job.item for job in batch])
-        ranges = {name: _range(batch, name) for name in set().union(*(job.maps for job in batch))}
-        taps = {tap for name in ranges for tap in self.programs[name].inputs} - set(feeds)
-        found = self.model.run(feeds, [OUTPUT, *sorted(taps)])
+        found = self.model.run(feeds, [OUTPUT, *sorted(self._fetched(batch, layer) - set(feeds))])
         started = time.perf_counter()
-        maps = {name: self._map(name, rows, feeds, found) for name, rows in ranges.items()}
-        seconds = time.perf_counter() - started
-        logits = found[OUTPUT].numpy()
-        outcomes = [
-            Outcome(
-                logits=logits[row],
-                maps={
-                    name: _own(self._specs[name], maps[name], row - ranges[name].start, job)
-                    for name in sorted(job.maps)
-                },
-                maps_seconds=seconds,
-            )
+        run = Run(feeds, found, found[OUTPUT].numpy())
+        maps = self._maps(batch, run)
+        proofs = [
+            self._prove(row, layer, run) if layer and job.wanted.proof else None
             for row, job in enumerate(batch)
+        ]
+        seconds = time.perf_counter() - started
+        outcomes = [
+            Outcome(logits=run.logits[row], maps=maps[row], maps_seconds=seconds, proof=proofs[row])
+            for row in range(len(batch))
         ]
         return [outcome for _, outcome in sorted(zip(order, outcomes, strict=True), key=lambda pair: pair[0])]
 
@@ -79,26 +106,86 @@ class Graphs:
             feeds["lengths"] = np.array([item.cost for item in items], dtype=np.int64)
         return feeds
 
-    def _map(self, name: str, rows: range, feeds: dict[str, Array], found: dict[str, Any]) -> list[Array]:
-        program, spec = self.programs[name], self._specs[name]
-        tensors: dict[str, Array | Rows] = {
-            tap: feeds[tap][rows.start : rows.stop]
-            if tap in feeds
-            else found[tap].rows(rows.start, rows.stop)
-            for tap in program.inputs
-        }
-        results = program.run(tensors, spec.outputs)
-        return [results[output].numpy() for output in spec.outputs]
+    def _sampled(self, batch: Sequence[Job]) -> str | None:
+        """The layer that a batch's attention is proven on, another one each time."""
+        if self._proof is None or not any(job.wanted.proof for job in batch):
+            return None
+        return random.choice(self._proof.layers)  # noqa: S311
+
+    def _fetched(self, batch: Sequence[Job], proven: str | None) -> set[str]:
+        """The tensors that the batch's maps and its proof are made of."""
+        makings = [making for job in batch for making in self._makings(job)]
+        tensors = {tensor for spec, made in makings for tensor in spec.taps(made.layer).values()}
+        if self._proof is not None and proven is not None:
+            tensors |= set(self._proof.taps(proven).values())
+        return tensors
+
+    def _makings(self, job: Job, predicted: int = 0) -> list[Making]:
+        """The maps of a job, by name."""
+        wanted = job.wanted
+        specs = [self._specs[name] for name in sorted(wanted.maps)]
+        return [Making(spec, Made.of(spec, wanted.selection, predicted=predicted)) for spec in specs]
+
+    def _maps(self, batch: Sequence[Job], run: Run) -> list[dict[str, AttentionMap]]:
+        """The maps of each row, by name. A slice is made of its own row alone."""
+        maps: list[dict[str, AttentionMap]] = [{} for _ in batch]
+        shared: dict[str, dict[int, list[Making]]] = {}
+        for row, job in enumerate(batch):
+            for making in self._makings(job, predicted=int(run.logits[row].argmax())):
+                if making.spec.sliced:
+                    values = self._slice(making, row, run, job)
+                    maps[row][making.spec.name] = _own(making, values, 0, job)
+                else:
+                    shared.setdefault(making.graph, {}).setdefault(row, []).append(making)
+        for graph, by_row in shared.items():
+            rows = range(min(by_row), max(by_row) + 1)
+            made = [by_row[row][0].made if row in by_row else Made() for row in rows]
+            outputs = {
+                name: making for some in by_row.values() for making in some for name in making.spec.outputs
+            }
+            found = self._made(graph, next(iter(outputs.values())).spec, list(outputs), rows, made, run)
+            for row, some in by_row.items():
+                for making in some:
+                    values = [found[name] for name in making.spec.outputs]
+                    maps[row][making.spec.name] = _own(making, values, row - rows.start, batch[row])
+        return maps
+
+    def _made(
+        self, graph: str, spec: MapSpec, outputs: Sequence[str], rows: range, made: Sequence[Made], run: Run
+    ) -> dict[str, Array]:
+        """What a graph makes of some rows, by the names of the plain graph's outputs."""
+        ending = TUNED if graph.endswith(TUNED) else ""
+        tensors = run.rows(spec.taps(), rows)
+        tensors["target"] = np.array([one.target or 0 for one in made], np.int64)
+        tensors["fuse"] = np.array([list(FUSES).index(one.fuse) for one in made], np.int64)
+        tensors["discard"] = np.array([one.discard for one in made], np.float32)
+        found = self.programs[graph].run(tensors, [name + ending for name in outputs])
+        return {name: found[name + ending].numpy() for name in outputs}
+
+    def _slice(self, making: Making, row: int, run: Run, job: Job) -> list[Array]:
+        """The queries asked for, of one layer of one row: [1, H, R, ...]."""
+        spec, made = making
+        taps = spec.taps(made.layer)
+        tokens = job.cost if self._family == "text" else run.found[taps["query"]].shape[-2]
+        start, stop = made.rows or (0, tokens)
+        tensors = run.rows(taps, range(row, row + 1))
+        tensors["rows"] = np.arange(start, stop, dtype=np.int64)
+        tensors["frame"] = np.array([made.frame or 0], np.int64)
+        found = self.programs[spec.graph].run(tensors, spec.outputs)
+        return [found[name].numpy() for name in spec.outputs]
+
+    def _prove(self, row: int, layer: str, run: Run) -> Proof:
+        assert self._proof is not None
+        found = self.programs[PROOF].run(
+            run.rows(self._proof.taps(layer), range(row, row + 1)), PROOF_OUTPUTS
+        )
+        row_sum, output = (float(found[name].numpy()[0]) for name in PROOF_OUTPUTS)
+        return Proof(layer=layer, row_sum_error=row_sum, output_error=output)
 
 
-def _own(spec: MapSpec, layers: Sequence[Array], row: int, job: Job) -> AttentionMap:
+def _own(making: Making, layers: Sequence[Array], row: int, job: Job) -> AttentionMap:
     """One job's rows of a batch's map, without the padding and in memory of their own."""
+    spec, made = making
     keep = tuple(slice(job.cost if axis in TOKEN_AXES else None) for axis in spec.axes)
     own = tuple(np.array(layer[row][keep], dtype=np.float32) for layer in layers)
-    return AttentionMap(spec=spec, layers=own)
-
-
-def _range(batch: Sequence[Job], name: str) -> range:
-    """The smallest stretch of rows that holds every job asking for this map."""
-    rows = [row for row, job in enumerate(batch) if name in job.maps]
-    return range(rows[0], rows[-1] + 1)
+    return AttentionMap(spec=spec, layers=own, made=made)

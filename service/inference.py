@@ -17,7 +17,7 @@ from service.decode.budget import Budget
 from service.decode.item import Item
 from service.decode.tensors import TensorRow
 from service.errors import DeadlineExceeded, Overloaded
-from service.job import Outcome, Payload
+from service.job import NOTHING, Outcome, Payload, Wanted
 from service.metrics import Metrics
 from service.predictor import Predictor
 from service.readiness import Readiness
@@ -152,14 +152,13 @@ class Inference:
         self,
         predictor: Predictor,
         payloads: Sequence[Payload | TensorRow],
-        *,
-        maps: frozenset[str] = frozenset(),
+        wanted: Wanted = NOTHING,
     ) -> Inferred:
         """Decode and run a request's inputs, in a block of `within`; raises a Problem."""
         started, started_ns = time.perf_counter(), time.time_ns()
         items = await self._decode(predictor, payloads)
         decoded = time.perf_counter()
-        jobs = [predictor.job(item, maps) for item in items]
+        jobs = [predictor.job(item, wanted) for item in items]
         done = await self.scheduler.submit(predictor, jobs)
         found = Inferred(items=items, done=done, decode_seconds=decoded - started)
         self._trace(predictor, found, started_ns)

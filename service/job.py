@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from service.decode.item import Item
-from service.maps import AttentionMap
+from service.maps import DEFAULT, AttentionMap, Selection
 
 Array = NDArray[Any]
 SHORT = 500  # characters
@@ -39,19 +39,47 @@ class Payload:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """A decoded input and the maps that are wanted of it.
+class Wanted:
+    """What is wanted of an input beside its logits: maps by name, as the selection has them made, and a proof
+    of the attention behind the answer.
+    """
 
-    `taps` are the bytes that each tap which those maps are made of takes for this input.
+    maps: frozenset[str] = frozenset()
+    selection: Selection = DEFAULT
+    proof: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.maps) or self.proof
+
+
+NOTHING = Wanted()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A decoded input and what is wanted of it.
+
+    `taps` are the bytes that each tap which that is made of takes for this input.
     """
 
     item: Item
-    maps: frozenset[str] = frozenset()
+    wanted: Wanted = NOTHING
     taps: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def cost(self) -> int:
         return self.item.cost
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """How far the fused attention of one layer is from the explicit one: the largest distance of a row's sum
+    from 1, and the largest difference of an output, as a share of the largest output.
+    """
+
+    layer: str
+    row_sum_error: float
+    output_error: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,3 +89,4 @@ class Outcome:
     logits: Array
     maps: dict[str, AttentionMap]
     maps_seconds: float
+    proof: Proof | None = None

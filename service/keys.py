@@ -17,7 +17,7 @@ from service.errors import Forbidden, Problem, Unauthorized
 from service.problems import problem_response
 
 KeyScope = Literal["predict", "admin"]
-OPEN = re.compile(r"/|/docs(/oauth2-redirect)?|/openapi\.json|/healthz|/readyz|/v2/health/.*")
+OPEN = re.compile(r"/|/ui/.*|/docs(/oauth2-redirect)?|/openapi\.json|/healthz|/readyz|/v2/health/.*")
 ADMIN = re.compile(r"/metrics/?|/v2/repository/models/.*")
 
 

@@ -37,7 +37,8 @@ def _option_problem(model: type[BaseModel], errors: list[ErrorDetails]) -> Inval
     if first["type"] == "extra_forbidden":
         known = ", ".join(model.model_fields)
         return UnknownOption(f"no option {field[:80]!r}; known: {known}", field=field[:80], limit=known)
-    if sum(one["loc"][:1] == (field,) for one in errors) > 1:  # one for each type the option may have
+    several = sum(one["loc"][:1] == (field,) for one in errors) > 1  # one for each type the option may have
+    if several or first["type"] == "tuple_type":
         return InvalidInput(f"{field}: no such value. {model.model_fields[field].description}", field=field)
     limit = next((first["ctx"][bound] for bound in BOUNDS if bound in first.get("ctx", {})), None)
     return InvalidInput(f"{field}: {first['msg']}", field=field, limit=limit)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 from service.answers import prediction, predictions_url, write_drawing, write_numbers
 from service.bundle import Manifest, MapSpec
-from service.errors import Expired, NotFound
+from service.choices import PredictOptions
+from service.decode.item import TextItem
+from service.errors import Expired
 from service.inference import Inference, Inferred
-from service.job import Payload
-from service.maps import AttentionMap, Selection
+from service.job import Payload, Wanted
+from service.maps import AttentionMap, MapKey, Selection
 from service.predictor import Predictor, Unloaded
-from service.render import NUMBERS, Drawing, RenderOptions
-from service.schemas import Answer, PredictOptions, Timing
+from service.refine import Refinement, refine
+from service.render import NUMBERS, Drawing, RenderOptions, fit
+from service.schemas import Answer, Timing
+from service.slices import query_place
 from service.store import Record, Store, StoredItem
 
-_Place = tuple[str, int, frozenset[str]]  # a prediction's id, an item of it, and maps
+_Place = tuple[str, int, frozenset[MapKey]]  # a prediction's id, an item of it, and maps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +43,7 @@ class Predictions:
     def __init__(self, inference: Inference) -> None:
         self._inference = inference
         self._store = inference.store
-        self._making: dict[_Place, asyncio.Task[Mapping[str, AttentionMap]]] = {}
+        self._making: dict[_Place, asyncio.Task[Collection[AttentionMap]]] = {}
 
     async def predict(
         self,
@@ -51,12 +55,11 @@ class Predictions:
     ) -> Answered:
         """Predictions and maps of several inputs; raises a Problem."""
         started = time.perf_counter()
-        maps = predictor.check_maps(options.maps)
-        selection = predictor.selection(maps, options)
+        wanted = predictor.wanted(options, options.maps)
         async with self._inference.within(options.timeout):
-            found = await self._inference.infer(predictor, payloads, maps=maps)
-            arguments = (predictor, payloads, found, options, selection, client, started)
-            if found.is_short and not maps:
+            found = await self._inference.infer(predictor, payloads, wanted)
+            arguments = (predictor, payloads, found, options, wanted, client, started)
+            if found.is_short and not wanted:
                 answered = self._answer(*arguments)
             else:
                 answered = await self._inference.in_thread("answer", predictor, self._answer, *arguments)
@@ -73,14 +76,16 @@ class Predictions:
         payloads: Sequence[Payload],
         found: Inferred,
         options: PredictOptions,
-        selection: Selection,
+        wanted: Wanted,
         client: str | None,
         started: float,
     ) -> Answered:
         """Say what was found and keep it. An answer that is larger than the store has no links."""
         key = Store.new_id()
         predictions = [
-            prediction(predictor, item, outcome, options, selection, url=f"{predictions_url(key)}/{index}")
+            prediction(
+                predictor, item, outcome, options, wanted.selection, url=f"{predictions_url(key)}/{index}"
+            )
             for index, (item, outcome) in enumerate(zip(found.items, found.outcomes, strict=True))
         ]
         timing = Timing(
@@ -102,7 +107,7 @@ class Predictions:
                 payload=payload,
                 view=item.view,
                 predicted=int(outcome.logits.argmax()),
-                maps=outcome.maps,
+                maps={found.key: found for found in outcome.maps.values()},
             )
             for payload, item, outcome in zip(payloads, found.items, found.outcomes, strict=True)
         )
@@ -122,6 +127,7 @@ class Predictions:
         name: str,
         format: str,
         selection: Selection,
+        refinement: Refinement,
         drawing: RenderOptions,
         *,
         client: str | None = None,
@@ -132,53 +138,65 @@ class Predictions:
         """
         record = self.kept(key, client=client)
         stored, predictor = record.item(index), record.predictor
-        spec = predictor.manifest.map(name)
-        if spec is None:
-            have = ", ".join(spec.name for spec in predictor.manifest.maps)
-            raise NotFound(f"the model has no map {name!r}; it has {have}", field="map")
+        spec = predictor.spec(name)
         beside = (
             frame_map(predictor.manifest) if format not in NUMBERS and spec.kind == "frame_grid" else None
         )
-        missing = frozenset({one.name for one in (spec, beside) if one is not None} - set(stored.maps))
+        made = {(one.name, stored.made(one, selection)) for one in (spec, beside) if one is not None}
+        missing = frozenset(made - set(stored.maps))
         async with self._inference.under_way(predictor), self._inference.within():
             if missing:
-                stored = stored.with_maps(await self._make(key, index, predictor, stored.payload, missing))
+                wanted = Wanted(
+                    maps=frozenset(name for name, _ in missing),
+                    selection=replace(selection, target=stored.target(selection)),
+                )
+                place = (key, index, missing)
+                stored = stored.with_maps(await self._make(place, predictor, stored.payload, wanted))
             started = time.perf_counter()
             drawn = await self._inference.in_thread(
-                "drawing", predictor, _draw, predictor, stored, name, format, selection, drawing, beside
+                "drawing",
+                predictor,
+                _draw,
+                predictor,
+                stored,
+                name,
+                format,
+                selection,
+                refinement,
+                drawing,
+                beside,
             )
         manifest = predictor.manifest
         self._inference.metrics.rendered(manifest.name, manifest.version, time.perf_counter() - started)
         return drawn
 
     async def _make(
-        self, key: str, index: int, predictor: Predictor, payload: Payload, maps: frozenset[str]
-    ) -> Mapping[str, AttentionMap]:
+        self, place: _Place, predictor: Predictor, payload: Payload, wanted: Wanted
+    ) -> Collection[AttentionMap]:
         """Further maps of a kept input. Those who ask for the same at one time share one run."""
-        place = (key, index, maps)
         making = self._making.get(place)
         if making is None:
-            making = asyncio.create_task(self._run_again(predictor, payload, maps))
+            making = asyncio.create_task(self._run_again(predictor, payload, wanted))
             self._making[place] = making
             making.add_done_callback(lambda made: self._made(place, made))
         return await asyncio.shield(making)
 
-    def _made(self, place: _Place, making: asyncio.Task[Mapping[str, AttentionMap]]) -> None:
+    def _made(self, place: _Place, making: asyncio.Task[Collection[AttentionMap]]) -> None:
         del self._making[place]
         if not making.cancelled() and making.exception() is None:
             self._store.add_maps(place[0], place[1], making.result())
 
     async def _run_again(
-        self, predictor: Predictor, payload: Payload, maps: frozenset[str]
-    ) -> Mapping[str, AttentionMap]:
+        self, predictor: Predictor, payload: Payload, wanted: Wanted
+    ) -> Collection[AttentionMap]:
         """Maps of an input by the model that made its prediction; raises a Problem."""
         try:
             with self._inference.registry.keep(predictor):
                 async with self._inference.within():
-                    found = await self._inference.infer(predictor, [payload], maps=maps)
+                    found = await self._inference.infer(predictor, [payload], wanted)
         except Unloaded as error:
             raise Expired(f"{error}: only maps that were made before can be fetched", field="map") from error
-        return found.outcomes[0].maps
+        return found.outcomes[0].maps.values()
 
 
 def _draw(
@@ -187,19 +205,26 @@ def _draw(
     name: str,
     format: str,
     selection: Selection,
+    refinement: Refinement,
     drawing: RenderOptions,
     beside: MapSpec | None,
 ) -> Drawing:
     """A map of a kept input; pictures and clips are decoded again for it."""
     labels = predictor.manifest.labels
-    selected = stored.maps[name].select(selection, predicted=stored.predicted)
+    spec = predictor.spec(name)
+    selected = stored.maps[name, stored.made(spec, selection)].select(selection, predicted=stored.predicted)
+    if format in NUMBERS and not refinement.of_text:
+        return write_numbers(refine(selected, refinement), stored.view, labels, format)
+    item = predictor.canvas(stored.payload, lambda width, height: fit(width, height, drawing.size))
+    refined = refine(selected, refinement, item if isinstance(item, TextItem) else None)
     if format in NUMBERS:
-        return write_numbers(selected, stored.view, labels, format)
+        return write_numbers(refined, stored.view, labels, format)
     importance = None
     if beside is not None:
-        importance = stored.maps[beside.name].select(Selection(), predicted=stored.predicted).values
-    item = predictor.decode(stored.payload)
-    return write_drawing(selected, item, labels, format, drawing, importance)
+        weights = stored.maps[beside.name, stored.made(beside, selection)]
+        importance = weights.select(Selection(), predicted=stored.predicted).values
+    query = query_place(selected, predictor.manifest.taps)
+    return write_drawing(refined, item, labels, format, drawing, importance, query)
 
 
 def frame_map(manifest: Manifest) -> MapSpec | None:

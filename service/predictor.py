@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from service.bundle import (
     TextInput,
     VideoInput,
 )
+from service.choices import PredictOptions
 from service.decode.budget import Budget
 from service.decode.image import ImageDecoder
 from service.decode.item import Item
@@ -33,14 +34,16 @@ from service.decode.media import declared_type
 from service.decode.tensors import TensorRow, read_tensors
 from service.decode.text import TextDecoder
 from service.decode.video import VideoDecoder
-from service.errors import InvalidInput, UnknownOption, UnsupportedMedia
+from service.errors import InvalidInput, NotFound, UnknownOption, UnsupportedMedia
 from service.graphs import Graphs
-from service.job import Job, Outcome, Payload
-from service.maps import Selection
-from service.schemas import PredictOptions
+from service.job import NOTHING, Job, Outcome, Payload, Wanted
+from service.maps import Made, Selection
 from service.sessions import SessionPool, release_memory
+from service.slices import check_slice
 
 Array = NDArray[Any]
+
+GRADIENT_TAPS = 3  # times the bytes of all taps, what a pass forward and back keeps, or nearly
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +94,7 @@ class Predictor:
             graphs=Graphs(
                 manifest=manifest,
                 model=pool.open(folder / MODEL),
-                programs={spec.name: pool.open(folder / MapSpec.path(spec.name)) for spec in manifest.maps},
+                programs={graph: pool.open(folder / MapSpec.path(graph)) for graph in manifest.graphs},
             ),
             limits=BatchLimits(
                 cost=batch_tokens if manifest.family == "text" else batch_pixels,
@@ -100,7 +103,15 @@ class Predictor:
             ),
         )
 
-    def check_maps(self, names: Sequence[str]) -> frozenset[str]:
+    def spec(self, name: str) -> MapSpec:
+        """The map of this name; raises NotFound."""
+        spec = self.manifest.map(name)
+        if spec is None:
+            have = ", ".join(spec.name for spec in self.manifest.maps)
+            raise NotFound(f"the model has no map {name!r}; it has {have}", field="map")
+        return spec
+
+    def check_maps(self, names: Collection[str]) -> frozenset[str]:
         """These maps' names; raises UnknownOption where the model has no such map."""
         have = [spec.name for spec in self.manifest.maps]
         for name in names:
@@ -126,14 +137,18 @@ class Predictor:
             )
         return index
 
-    def selection(self, maps: Collection[str], options: PredictOptions) -> Selection:
-        """What options mean for the maps of these names; raises UnknownOption where one does not fit."""
+    def wanted(self, options: PredictOptions, maps: Collection[str]) -> Wanted:
+        """What options want, of the maps of these names; raises UnknownOption where one does not fit."""
         target = None if options.target is None else self.target(options.target)
-        selection = Selection(layers=options.layers, heads=options.heads, target=target)
+        if options.verify and self.manifest.proof is None:
+            raise UnknownOption(
+                f"verify: model {self.manifest.name} has no softmax attention to verify", field="verify"
+            )
+        wanted = Wanted(maps=self.check_maps(maps), selection=options.selection(target), proof=options.verify)
         for spec in self.manifest.maps:
-            if spec.name in maps:
-                selection.check(spec)
-        return selection
+            if spec.name in wanted.maps:
+                wanted.selection.check(spec)
+        return wanted
 
     def target_word(self, index: int) -> str:
         """A label as `target` understands it: its name, or its index where another has the same name."""
@@ -153,6 +168,12 @@ class Predictor:
             raise InvalidInput(f"model {self.manifest.name} takes {family}, not text", field=field)
         return decoder.decode(data, content_type=payload.content_type)
 
+    def canvas(self, payload: Payload, drawn: Callable[[int, int], tuple[int, int]]) -> Item:
+        """An input to draw maps on in the size that `drawn` gives; a picture comes without tensors."""
+        if isinstance(self._decoder, ImageDecoder) and isinstance(payload.data, bytes):
+            return self._decoder.canvas(payload.data, drawn, content_type=payload.content_type)
+        return self.decode(payload)
+
     @property
     def closed(self) -> bool:
         return self._graphs is None
@@ -164,9 +185,21 @@ class Predictor:
 
     @cached_property
     def smallest(self) -> Job:
-        """The input that costs least, with every map: it runs through every graph there is."""
+        """The input that costs least, with every map: it runs through every graph there is but tuned ones."""
+        return self.job(self.blank(), self.everything)
+
+    def blank(self, tokens: int = 1) -> Item:
+        """An input of nothing, for warming up; a text has that many tokens."""
+        decoder = self._decoder
+        return (
+            decoder.blank(tokens) if isinstance(decoder, TextDecoder) else decoder.blank().without_original()
+        )
+
+    @property
+    def everything(self) -> Wanted:
+        """Every map, of slices one row, and a proof."""
         maps = frozenset(spec.name for spec in self.manifest.maps)
-        return self.job(self._decoder.blank().without_original(), maps)
+        return Wanted(maps=maps, selection=Selection(token=0), proof=self.manifest.proof is not None)
 
     def warm_up(self) -> None:
         """Run every shape bucket with every map: memory has grown before the first request, or does not do.
@@ -175,10 +208,9 @@ class Predictor:
         """
         started = time.perf_counter()
         jobs = [self.smallest]
-        decoder, spec = self._decoder, self.manifest.preprocessing
-        if isinstance(decoder, TextDecoder) and isinstance(spec, TextInput):
-            items = [decoder.blank(tokens) for tokens in lengths(spec.max_tokens)]
-            jobs = [self.job(item, self.smallest.maps) for item in items]
+        spec = self.manifest.preprocessing
+        if isinstance(spec, TextInput):
+            jobs = [self.job(self.blank(tokens), self.everything) for tokens in lengths(spec.max_tokens)]
         shapes = buckets(jobs, self.limits)
         for batch in shapes:
             self._check(self.run(batch)[0])
@@ -199,11 +231,25 @@ class Predictor:
                 ):
                     raise BundleError(f"map {name} has the shape {layer.shape} for axes {found.spec.axes}")
 
-    def job(self, item: Item, maps: frozenset[str] = frozenset()) -> Job:
-        """A job of this model: an input and the maps wanted of it."""
-        taps = {tap for spec in self.manifest.maps if spec.name in maps for tap in spec.inputs}
-        sizes = {tap.name: tap.nbytes(token=item.cost) for tap in self.manifest.taps if tap.name in taps}
-        return Job(item=item, maps=maps, taps=sizes)
+    def job(self, item: Item, wanted: Wanted = NOTHING) -> Job:
+        """An input and what is wanted of it; raises UnknownOption where it has no such."""
+        specs = [spec for spec in self.manifest.maps if spec.name in wanted.maps]
+        for spec in specs:
+            if spec.sliced:
+                check_slice(spec, wanted.selection, item, self.manifest.taps)
+        layers = [Made.of(spec, wanted.selection, predicted=0).layer for spec in specs]
+        taps = {
+            tensor
+            for spec, layer in zip(specs, layers, strict=True)
+            for tensor in spec.taps(layer).values()
+        }
+        sizes = {tap.name: tap.nbytes(token=item.cost) for tap in self.manifest.taps}
+        used = {name: size for name, size in sizes.items() if name in taps}
+        if wanted.proof and (proof := self.manifest.proof) is not None:  # of a layer that is drawn later
+            used["proof"] = sum(sizes.get(tap, 0) for tap in proof.taps(proof.layers[0]).values())
+        if any("target" in spec.inputs for spec in specs):
+            used["gradients"] = GRADIENT_TAPS * sum(sizes.values())
+        return Job(item=item, wanted=wanted, taps=used)
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
         """What a batch gives, in order; raises OutOfMemory, and Unloaded after `close`."""

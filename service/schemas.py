@@ -1,82 +1,18 @@
-"""What goes over HTTP under /v1: options in, answers out."""
+"""What goes over HTTP under /v1 as an answer."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field
 
 from service.bundle import Card, Family, ImageInput, Kind, MapSpec, Parity, TextInput, VideoInput
+from service.choices import options_of
 
 SCORE = (
     "As the model's `activation` says: softmax, shares of 1; sigmoid, each label's own from 0 to 1; none, "
     "the value itself (a regression), which may be negative."
 )
-
-
-def _words(value: Any) -> Any:
-    """A comma-separated string as a list."""
-    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
-
-
-def _once(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Names without those that repeat."""
-    return tuple(dict.fromkeys(names))
-
-
-def _indices(value: Any) -> Any:
-    """ "2" as an index, "0,1" as several, anything else as it is."""
-    if not isinstance(value, str):
-        return value
-    parts = [part.strip() for part in value.split(",")]
-    try:
-        numbers = tuple(int(part) for part in parts)
-    except ValueError:
-        return value
-    return numbers[0] if len(numbers) == 1 else numbers
-
-
-Indices = Annotated[tuple[int, ...], Field(min_length=1, max_length=256)]
-LayersOption = Annotated[Literal["all"] | int | Indices, BeforeValidator(_indices)]
-HeadsOption = Annotated[Literal["all", "mean", "max", "min"] | int | Indices, BeforeValidator(_indices)]
-
-
-class PredictOptions(BaseModel):
-    """Options of a prediction, from the body or the query; the body wins."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    top_k: int = Field(5, ge=1, le=1000, description="How many labels to list, highest score first.")
-    maps: Annotated[tuple[str, ...], BeforeValidator(_words), AfterValidator(_once)] = Field(
-        (), max_length=32, description="Maps to make, by name. Others can be fetched later."
-    )
-    layers: LayersOption | None = Field(
-        None, description="Layers of the maps in the answer: an index, several, or all; -1 is the last."
-    )
-    heads: HeadsOption | None = Field(
-        None, description="Heads of the maps in the answer: an index, several, all, mean, max or min."
-    )
-    target: str | int | None = Field(
-        None,
-        description="Label, by name or index, of maps that have one per label; the one with the highest "
-        "score if left out.",
-    )
-    inline: bool = Field(False, description="Put the maps' numbers into the answer.")
-    timeout: float | None = Field(
-        None,
-        gt=0,
-        allow_inf_nan=False,
-        description="Seconds until the answer has to be there, else it is 504; at most the server's own "
-        "`timeout_seconds`, which holds if left out.",
-    )
-
-    @field_validator("top_k", "layers", "heads", "target", "timeout", mode="before")
-    @classmethod
-    def _no_boolean(cls, value: Any) -> Any:
-        """Python counts true as 1."""
-        if any(isinstance(one, bool) for one in (value if isinstance(value, list) else [value])):
-            raise ValueError("true and false are no numbers")
-        return value
 
 
 class Label(BaseModel):
@@ -130,6 +66,11 @@ class VideoInfo(BaseModel):
     timestamps: list[float] = Field(description="Seconds of the sampled frames.")
 
 
+class Kept(BaseModel):
+    values: int = Field(description="So many stayed above 0.")
+    share: float = Field(description="What they hold of the total.")
+
+
 class MapInfo(BaseModel):
     """What a map is, what was selected of it, and where to fetch it."""
 
@@ -143,10 +84,21 @@ class MapInfo(BaseModel):
     )
     heads: str | int | list[int] | None = None
     target: str | None = Field(None, description="The label the map is for, where it has one per label.")
+    token: int | None = Field(None, description="The query token whose row this is.")
+    rows: tuple[int, int] | None = Field(None, description="The query tokens, without the second number.")
+    frame: int | None = Field(None, description="The frame it is of, where it is of one.")
+    discard: float | None = Field(None, description="Of a rollout: the share of attention left out.")
     range: tuple[float, float] = Field(description="Smallest and largest number, before any scaling.")
     affine: list[list[float]] | None = Field(
         None, description="2x3 matrix from original pixel (x, y, 1) to (column, row), for maps over places."
     )
+    special_mass: float | None = Field(None, description="Share of the total that hidden tokens held.")
+    tokens: list[str] | None = Field(
+        None, description="What the numbers are of, where tokens were hidden or merged to words."
+    )
+    offsets: list[tuple[int, int]] | None = Field(None, description="[start, end) of each of these.")
+    segments: list[int] | None = Field(None, description="Which text each of these is of.")
+    kept: Kept | None = Field(None, description="What `mass` or `top` left.")
     values: Any = Field(None, description="The numbers, nested along `axes`; with inline alone.")
     links: dict[str, str] = Field(description="Where to fetch the map, by format.")
 
@@ -157,6 +109,19 @@ class Prediction(BaseModel):
     top: list[Label] = Field(description="Highest score first.")
     input: TextInfo | ImageInfo | VideoInfo = Field(discriminator="kind")
     maps: list[MapInfo]
+    verification: Verification | None = None
+
+
+class Verification(BaseModel):
+    """What one layer's attention is, beside the explicit softmax of its queries and keys."""
+
+    layer: str
+    row_sum_error: float = Field(description="The largest distance of a row's sum from 1.")
+    output_error: float = Field(
+        description="The largest difference of the fused output from softmax(QKt)V, over its largest value."
+    )
+    tolerance: float
+    precision: str
 
 
 class Timing(BaseModel):
@@ -185,6 +150,10 @@ class MapSummary(BaseModel):
     layers: list[str]
     heads: int | None
     formats: list[str]
+    options: list[str] = Field(description="What can be chosen of it: layer, head, target, token ...")
+    fixed_range: tuple[float, float] | None = Field(
+        description="The scale its values have, where they have one."
+    )
 
 
 class ModelSummary(BaseModel):
@@ -240,4 +209,6 @@ def map_summary(spec: MapSpec, formats: tuple[str, ...]) -> MapSummary:
         layers=list(spec.layers),
         heads=spec.heads,
         formats=list(formats),
+        options=list(options_of(spec)),
+        fixed_range=spec.fixed_range,
     )

@@ -5,16 +5,17 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from cachetools import TLRUCache
 from ulid import ULID
 
+from service.bundle import MapSpec
 from service.decode.view import View
 from service.errors import Expired, NotFound
 from service.job import Payload
-from service.maps import AttentionMap
+from service.maps import AttentionMap, Made, MapKey, Selection
 from service.predictor import Predictor
 
 RECORD_BYTES = 1024  # what a record costs beside its payloads, maps and answer
@@ -22,7 +23,7 @@ RECORD_BYTES = 1024  # what a record costs beside its payloads, maps and answer
 
 @dataclass(frozen=True, kw_only=True)
 class StoredItem:
-    """One input with the maps made so far; `predicted` is the index of its best label.
+    """One input with the maps made so far, by how they were made; `predicted` is the index of its best label.
 
     `view` is how the model saw it, where it was a picture or clip.
     """
@@ -30,15 +31,23 @@ class StoredItem:
     payload: Payload
     view: View | None
     predicted: int
-    maps: Mapping[str, AttentionMap]
+    maps: Mapping[MapKey, AttentionMap]
 
     @property
     def nbytes(self) -> int:
         return self.payload.nbytes + sum(found.nbytes for found in self.maps.values())
 
-    def with_maps(self, maps: Mapping[str, AttentionMap]) -> StoredItem:
+    def target(self, selection: Selection) -> int:
+        """The label that a selection means."""
+        return self.predicted if selection.target is None else selection.target
+
+    def made(self, spec: MapSpec, selection: Selection) -> Made:
+        """How a selection wants a map of this input made."""
+        return Made.of(spec, selection, predicted=self.predicted)
+
+    def with_maps(self, maps: Iterable[AttentionMap]) -> StoredItem:
         """The same with further maps."""
-        return replace(self, maps={**self.maps, **maps})
+        return replace(self, maps={**self.maps, **{found.key: found for found in maps}})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +152,7 @@ class Store:
     def _until(self, key: str, record: Record, now: float) -> float:
         return ULID.from_str(key).timestamp + self._seconds
 
-    def add_maps(self, key: str, index: int, maps: Mapping[str, AttentionMap]) -> None:
+    def add_maps(self, key: str, index: int, maps: Iterable[AttentionMap]) -> None:
         """Keep further maps of one item, if the record is still here."""
         with self._lock:
             record = self._records.get(key)

@@ -8,19 +8,49 @@
 A bundle holds no pickle and no code, and nothing that its manifest does not name.
 """
 
-from service.bundle.figures import Agreement, Card, Deviation, Interval, MapScore, Parity
+from service.bundle.figures import (
+    Agreement,
+    Blanked,
+    Card,
+    Deviation,
+    Interval,
+    JudgedMap,
+    MapFigures,
+    MapScore,
+    Measure,
+    Measured,
+    Parity,
+    Verdict,
+)
 from service.bundle.folder import MODEL, TOKENIZER, BundleError, check_files, digest, first_fault, read
 from service.bundle.inputs import ImageInput, PictureInput, TextInput, VideoInput
 from service.bundle.manifest import MANIFEST, Description, Family, Manifest, Precision, Provenance
-from service.bundle.maps import KIND_AXES, NAME_PATTERN, Kind, MapSpec, Tap, TensorSpec
+from service.bundle.maps import (
+    KIND_AXES,
+    LENGTHS,
+    NAME_PATTERN,
+    PARAMETERS,
+    PROOF,
+    TUNED,
+    Kind,
+    MapSpec,
+    ProofSpec,
+    Tap,
+    TensorSpec,
+)
 
 __all__ = [
     "KIND_AXES",
+    "LENGTHS",
     "MANIFEST",
     "MODEL",
     "NAME_PATTERN",
+    "PARAMETERS",
+    "PROOF",
     "TOKENIZER",
+    "TUNED",
     "Agreement",
+    "Blanked",
     "BundleError",
     "Card",
     "Description",
@@ -28,17 +58,23 @@ __all__ = [
     "Family",
     "ImageInput",
     "Interval",
+    "JudgedMap",
     "Kind",
     "Manifest",
+    "MapFigures",
     "MapScore",
     "MapSpec",
+    "Measure",
+    "Measured",
     "Parity",
     "PictureInput",
     "Precision",
+    "ProofSpec",
     "Provenance",
     "Tap",
     "TensorSpec",
     "TextInput",
+    "Verdict",
     "VideoInput",
     "check_files",
     "digest",

@@ -57,7 +57,7 @@ def check_files(folder: Path, manifest: Manifest) -> None:
         if path.is_symlink() or not path.is_file():
             raise BundleError(f"{folder.name}: {path.relative_to(folder)} is a link or no plain file")
     found = {path.relative_to(folder).as_posix() for path in entries} - {MANIFEST}
-    needed = {MODEL, *(MapSpec.path(spec.name) for spec in manifest.maps)}
+    needed = {MODEL, *(MapSpec.path(graph) for graph in manifest.graphs)}
     needed |= {TOKENIZER} if manifest.family == "text" else set()
     for name in sorted((needed | set(manifest.files)) - found):
         raise BundleError(f"{folder.name}: {name} is missing")

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from service.bundle.figures import Agreement, Card, Parity
 from service.bundle.inputs import Frozen, ImageInput, TextInput, VideoInput
-from service.bundle.maps import MapSpec, Name, Tap, TensorSpec
+from service.bundle.maps import PROOF, MapSpec, Name, ProofSpec, Tap, TensorSpec
 
 Family = Literal["text", "image", "video"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -26,7 +26,7 @@ class Provenance(Frozen):
 
 
 class Description(Frozen):
-    """A model: what goes in, what comes out, and which maps its taps allow.
+    """A model: what goes in, what comes out, which maps its taps allow, and what proves its attention.
 
     `activation` turns logits into scores; "none" leaves them as they are (regression).
     """
@@ -44,6 +44,7 @@ class Description(Frozen):
     outputs: tuple[TensorSpec, ...]
     taps: tuple[Tap, ...]
     maps: tuple[MapSpec, ...]
+    proof: ProofSpec | None
     card: Card | None
 
     @model_validator(mode="after")
@@ -54,6 +55,12 @@ class Description(Frozen):
         if len(set(names)) < len(names):
             raise ValueError("two maps have one name")
         return self
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """The names of all graphs under `maps/`."""
+        names = dict.fromkeys(graph for spec in self.maps for graph in spec.graphs)
+        return (*names, PROOF) if self.proof else tuple(names)
 
     def map(self, name: str) -> MapSpec | None:
         """The map of this name, if the model has it."""

@@ -9,10 +9,13 @@ from pydantic import Field, model_validator
 
 from service.bundle.inputs import Frozen
 
-Kind = Literal["tokens", "token_matrix", "grid", "channels", "frames", "frame_matrix", "frame_grid"]
+Kind = Literal[
+    "tokens", "token_matrix", "grid", "grid_matrix", "channels", "frames", "frame_matrix", "frame_grid"
+]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
+LENGTHS = "lengths"
 ITEM_BYTES = {"float32": 4, "float16": 2, "int64": 8}
 
 # What is left of each kind of map once layer, head and label are chosen.
@@ -20,6 +23,7 @@ KIND_AXES: dict[Kind, tuple[str, ...]] = {
     "tokens": ("token",),
     "token_matrix": ("query_token", "key_token"),
     "grid": ("row", "column"),
+    "grid_matrix": ("query_token", "row", "column"),
     "channels": ("channel",),
     "frames": ("frame",),
     "frame_matrix": ("query_frame", "key_frame"),
@@ -47,12 +51,22 @@ class Tap(TensorSpec):
     kind: str
 
 
-class MapSpec(Frozen):
-    """A map: `maps/NAME.onnx` turns the tensors `inputs` (taps, model inputs) into `outputs`.
+# Inputs of a map's graph that a request says, beside taps and the model's own inputs: a label for each row of
+# the batch, query tokens, a frame, how heads are fused, the share of attention that is discarded.
+PARAMETERS = ("target", "rows", "frame", "fuse", "discard")
+TUNED = "-tuned"
+PROOF = "proof"
 
-    `axes` are those of one output after the batch. A map with `layers` has one output for each, in order;
-    `default_layer` is the index shown when none is asked for. `fixed_range` is the scale on which the map
-    is drawn where its values have one (gates).
+
+class MapSpec(Frozen):
+    """A map: `maps/GRAPH.onnx` turns the tensors `inputs` (taps, model inputs, PARAMETERS) into `outputs`.
+
+    `axes` are those of one output after the batch. A map with `layers` has one output for each, in order; one
+    that is `sliced` is made of one layer at a time, and its inputs are then kinds of that layer's taps.
+    `default_layer` is the index shown when none is asked for. `fixed_range` is the scale on which the map is
+    drawn where its values have one (gates). A map that is `tunable` is made with other heads and part of the
+    attention discarded by `maps/GRAPH-tuned.onnx`, which takes `fuse` and `discard` too. Several maps may be
+    outputs of one graph.
     """
 
     name: Name
@@ -62,14 +76,20 @@ class MapSpec(Frozen):
     layers: tuple[str, ...]
     default_layer: int | None
     heads: int | None
+    graph: Name
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    sliced: bool = False
+    tunable: bool = False
     fixed_range: tuple[float, float] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if len(self.outputs) != (len(self.layers) or 1) or len(set(self.outputs)) < len(self.outputs):
+        expected = 1 if self.sliced else len(self.layers) or 1
+        if len(self.outputs) != expected or len(set(self.outputs)) < len(self.outputs):
             raise ValueError(f"map {self.name}: one output for each layer, or one for all")
+        if self.sliced and (not self.layers or "query_token" not in self.axes):
+            raise ValueError(f"map {self.name}: slices are of one of several layers, and of query tokens")
         if self.default_layer is not None and not 0 <= self.default_layer < len(self.layers):
             raise ValueError(f"map {self.name}: default_layer {self.default_layer} is no layer")
         if (self.heads is not None) != ("head" in self.axes):
@@ -79,7 +99,34 @@ class MapSpec(Frozen):
             raise ValueError(f"map {self.name}: axes {self.axes} do not end in {kept}, those of {self.kind}")
         return self
 
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """The names of the graphs that can make it."""
+        return (self.graph, self.graph + TUNED) if self.tunable else (self.graph,)
+
+    def taps(self, layer: int | None = None) -> dict[str, str]:
+        """Which tensor of a run each input is, but PARAMETERS: those of a layer, where the map is sliced."""
+        of_layer = f"{self.layers[layer or 0]}." if self.sliced else ""
+        return {
+            name: name if name == LENGTHS else of_layer + name
+            for name in self.inputs
+            if name not in PARAMETERS
+        }
+
     @staticmethod
-    def path(name: str) -> str:
-        """Where a map's graph lies in the bundle."""
-        return f"maps/{name}.onnx"
+    def path(graph: str) -> str:
+        """Where a graph lies in the bundle."""
+        return f"maps/{graph}.onnx"
+
+
+class ProofSpec(Frozen):
+    """What `maps/proof.onnx` takes to verify the fused attention of one of `layers`: kinds of its taps, and,
+    for texts, the lengths.
+    """
+
+    layers: tuple[str, ...] = Field(min_length=1)
+    inputs: tuple[str, ...]
+
+    def taps(self, layer: str) -> dict[str, str]:
+        """Which tensor of a run each input is."""
+        return {name: name if name == LENGTHS else f"{layer}.{name}" for name in self.inputs}

@@ -12,10 +12,10 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.choices import PredictOptions
 from service.errors import InvalidInput, TooLarge
 from service.job import Payload
 from service.options import gathered, parse_options
-from service.schemas import PredictOptions
 from service.sizes import check_length, read_json
 
 FIELD_BYTES = 1024**2  # the largest multipart field that is no file

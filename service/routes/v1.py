@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from http import HTTPStatus
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
-from service.bundle import MapSpec
 from service.catalog import Entry
-from service.errors import UnknownOption
-from service.maps import Selection, check_indices
+from service.choices import MapOptions, PredictOptions, check_fits
 from service.options import gathered, parse_options
 from service.predictions import Predictions
-from service.render import FORMATS, RenderOptions
+from service.render import FORMATS
 from service.routes.body import read_body
+from service.routes.caching import cache_headers, entity_tag, is_known
 from service.routes.calls import of_model
 from service.routes.request import admitted, arriving, client, connected, inference, timing_headers
 from service.schemas import (
     Answer,
-    HeadsOption,
-    LayersOption,
     ModelInfo,
     ModelList,
     ModelSummary,
-    PredictOptions,
     ProblemDocument,
     map_summary,
 )
@@ -123,28 +120,6 @@ def predictions(request: Request) -> Predictions:
     return found
 
 
-class MapOptions(BaseModel):
-    """How one map is selected and drawn."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    layer: LayersOption | None = Field(None, description="Layer; -1 is the last. Several only as numbers.")
-    head: HeadsOption | None = Field(None, description="Head: an index, mean, max or min; all as numbers.")
-    target: str | int | None = Field(None, description="Label, for maps that have one per label.")
-    frame: int | None = Field(None, description="One frame of a clip, from 0.")
-    colormap: str | None = None
-    alpha: float | None = Field(None, description="Weight of the map's colour over the picture, 0 to 1.")
-    scale: str | None = Field(None, description="How numbers become colours.")
-    smooth: bool | None = Field(None, description="Bilinear between cells, and marked so in the legend.")
-    size: int | Literal["original"] | None = Field(None, description="Long side in pixels, or original.")
-    theme: str | None = Field(None, description="Colours around the map: light, dark or auto.")
-
-    def drawing(self) -> RenderOptions:
-        """What the renderer has to know."""
-        given = self.model_dump(exclude={"layer", "head", "target"}, exclude_none=True)
-        return RenderOptions(**given)
-
-
 @router.get("/models", summary="What is served, and what was refused")
 async def models(request: Request) -> ModelList:
     return ModelList(models=[_summary(entry) for entry in inference(request).registry.entries()])
@@ -216,40 +191,31 @@ async def kept(request: Request, key: str) -> Response:
     summary="One map, drawn on the original input or as numbers",
     response_class=Response,
     openapi_extra={"parameters": query_parameters(MapOptions)},
+    responses={304: {"description": "What the client has under this entity tag still holds."}},
 )
 async def attention_map(request: Request, key: str, index: int, name: str, format: str) -> Response:
     options = parse_options(MapOptions, gathered(request.query_params.multi_items()))
     record = predictions(request).kept(key, client=client(request))
-    spec = record.predictor.manifest.map(name)
-    if spec is not None:
-        check_fits(spec, options, format)
+    spec = record.predictor.spec(name)
+    check_fits(spec, options, format)
     target = None if options.target is None else record.predictor.target(options.target)
-    selection = Selection(layers=options.layer, heads=options.head, target=target)
+    selection = options.selection(spec, format, target)
+    record.item(index)
+    tag = entity_tag(key, str(index), name, format, options.model_dump_json())
+    headers = cache_headers(tag, inference(request).settings.store_seconds)
+    if is_known(request, tag):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     async with connected(request):
         drawing = await predictions(request).draw(
-            key, index, name, format, selection, options.drawing(), client=client(request)
+            key,
+            index,
+            name,
+            format,
+            selection,
+            options.refinement,
+            options.drawing(),
+            client=client(request),
         )
-    headers = {"content-security-policy": SANDBOX} if format in ("html", "svg") else {}
+    if format in ("html", "svg"):
+        headers["content-security-policy"] = SANDBOX
     return Response(drawing.body, media_type=drawing.media_type, headers=headers)
-
-
-def check_fits(spec: MapSpec, options: MapOptions, format: str) -> None:
-    """Raise UnknownOption for a format, an option, a layer or a head that this map does not have."""
-    if format not in FORMATS[spec.kind]:
-        have = ", ".join(FORMATS[spec.kind])
-        raise UnknownOption(
-            f"map {spec.name} has no format {format!r}; it has {have}", field="format", limit=have
-        )
-    unfit = {
-        "layer": options.layer is not None and not spec.layers,
-        "head": options.head is not None and spec.heads is None,
-        "target": options.target is not None and "label" not in spec.axes,
-        "frame": options.frame is not None and spec.kind != "frame_grid",
-    }
-    for field, wrong in unfit.items():
-        if wrong:
-            raise UnknownOption(f"map {spec.name} has no {field} to choose", field=field)
-    if options.layer is not None:
-        check_indices("layer", options.layer, len(spec.layers), spec.name)
-    if options.head is not None and spec.heads is not None:
-        check_indices("head", options.head, spec.heads, spec.name)

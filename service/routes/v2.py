@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from service.admission import Booking
 from service.catalog import Entry
+from service.choices import PredictOptions
 from service.errors import InvalidInput
 from service.inference import Inferred
 from service.maps import Selection
@@ -113,13 +114,13 @@ async def infer(request: Request, name: str, version: str | None) -> Any:
             options = map_options(asked.parameters)
             check_supported(asked.parameters)
             outputs = Outputs(asked, predictor, options.maps)
-            selection = predictor.selection(outputs.maps, options)
+            wanted = predictor.wanted(options, outputs.maps)
             payloads = read_inputs(asked.inputs, predictor.manifest, max_items=found.settings.max_items)
             encoding = accepted(request.headers.get("accept-encoding"))
             async with found.within(timeout(asked.parameters)):
-                inferred = await found.infer(predictor, payloads, maps=outputs.maps)
-                arguments = (predictor, asked, outputs, inferred, selection, encoding)
-                if inferred.is_short and not outputs.maps:
+                inferred = await found.infer(predictor, payloads, wanted)
+                arguments = (predictor, asked, outputs, inferred, options, wanted.selection, encoding)
+                if inferred.is_short and not wanted:
                     response = _answer(*arguments)
                 else:
                     response = await found.in_thread("answer", predictor, _answer, *arguments)
@@ -154,10 +155,11 @@ def _answer(
     asked: InferRequest,
     outputs: Outputs,
     inferred: Inferred,
+    options: PredictOptions,
     selection: Selection,
     encoding: str | None,
 ) -> Response:
-    tensors = outputs.tensors(inferred, selection)
+    tensors = outputs.tensors(inferred, selection, options.refinement)
     body, length = InferResponse(
         model_name=predictor.manifest.name,
         model_version=predictor.manifest.version,

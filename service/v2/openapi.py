@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from service.schemas import DISCARD, ONE_QUERY, RefineOptions
 from service.v2.compression import ENCODINGS
 from service.v2.datatypes import DATATYPES
 from service.v2.documents import ErrorDocument
@@ -28,6 +29,12 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 def _parameters(**properties: dict[str, Any]) -> dict[str, Any]:
     return {**_PARAMETERS, "properties": properties}
+
+
+def _refinement(name: str) -> dict[str, Any]:
+    """What v1 says of an option."""
+    schema: dict[str, Any] = RefineOptions.model_json_schema()["properties"][name]
+    return {"type": schema["anyOf"][0]["type"], "description": schema["description"]}
 
 
 _REQUEST: dict[str, Any] = {
@@ -58,6 +65,16 @@ _REQUEST: dict[str, Any] = {
             target={
                 "anyOf": [{"type": "string"}, {"type": "integer"}],
                 "description": "Label, by name or index, of maps that have one per label.",
+            },
+            token={"type": "integer", "minimum": 0, "description": ONE_QUERY},
+            rows={"type": "string", "description": "Query tokens of such a map, START:STOP, without STOP."},
+            frame={"type": "integer", "minimum": 0, "description": "One frame of a clip, from 0."},
+            discard={"type": "number", "description": DISCARD},
+            **{name: _refinement(name) for name in ("mass", "top")},
+            verify={
+                "type": "boolean",
+                "description": "An error where the attention behind the answer is not the softmax of its "
+                "queries and keys.",
             },
         ),
         "inputs": {

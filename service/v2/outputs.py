@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from service.answers import verified
 from service.decode.item import Item, TextItem
 from service.errors import InvalidInput
 from service.inference import Inferred
 from service.maps import Selection
 from service.predictor import Predictor
+from service.refine import Refinement, refine
 from service.v2.datatypes import BYTES, FP32, Array
 from service.v2.framing import InferRequest, RequestedOutput, Tensor
 from service.v2.signature import outputs
@@ -63,14 +65,17 @@ class Outputs:
                     field=f"outputs.{name}.classification",
                 )
 
-    def tensors(self, inferred: Inferred, selection: Selection) -> tuple[Tensor, ...]:
-        """The answer's outputs, in the order in which they were asked for; raises UnknownOption."""
+    def tensors(self, inferred: Inferred, selection: Selection, refinement: Refinement) -> tuple[Tensor, ...]:
+        """The answer's outputs, in the order in which they were asked for; raises UnknownOption, and
+        VerificationFailed."""
         predictor = self._predictor
+        for outcome in inferred.outcomes:
+            verified(outcome.proof, predictor.manifest.precision)
         logits = np.stack([outcome.logits for outcome in inferred.outcomes]).astype(np.float32)
         if not np.isfinite(logits).all():
             raise InvalidInput("inputs: so large that the model's logits are not finite", field="inputs")
         scores = np.stack([predictor.scores(outcome.logits) for outcome in inferred.outcomes])
-        best = [int(row.argmax()) for row in scores]
+        best = [int(row.argmax()) for row in logits]
         labels = [label.encode() for label in predictor.manifest.labels]
         found = {
             "label": _bytes([[labels[index]] for index in best]).ravel(),
@@ -81,7 +86,7 @@ class Outputs:
             found[TOKENS] = _bytes([_tokens(item) for item in inferred.items])
         for name in self.maps:
             rows = [
-                outcome.maps[name].select(selection, predicted=predicted).values
+                refine(outcome.maps[name].select(selection, predicted=predicted), refinement).selected.values
                 for outcome, predicted in zip(inferred.outcomes, best, strict=True)
             ]
             found[self._map_names[name]] = _padded(rows)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from service.choices import PredictOptions
 from service.errors import InvalidInput
 from service.options import parse_options
-from service.schemas import PredictOptions
 from service.v2.framing import Scalar
 
 MICROSECONDS = 1_000_000
-MAP_OPTIONS = ("maps", "layers", "heads", "target")
+MAP_OPTIONS = (
+    *("maps", "layers", "heads", "target", "token", "rows", "frame", "discard", "mass", "top"),
+    "verify",
+)
 UNSUPPORTED = ("sequence_id", "sequence_start", "sequence_end", "priority")  # but for what means none
 
 
@@ -30,10 +33,10 @@ def check_supported(parameters: Mapping[str, Scalar]) -> None:
 
 
 def map_options(parameters: Mapping[str, Scalar]) -> PredictOptions:
-    """`maps`, `layers`, `heads` and `target`, as under /v1; raises UnknownOption and InvalidInput."""
-    given = {name: parameters[name] for name in MAP_OPTIONS if name in parameters}
-    for name, value in given.items():
-        if not isinstance(value, str) and (name == "maps" or type(value) is not int):
-            kinds = "a string" if name == "maps" else "a string or a whole number"
-            raise InvalidInput(f"parameters.{name}: {kinds}", field=name)
-    return parse_options(PredictOptions, given)
+    """MAP_OPTIONS as under /v1; raises UnknownOption and InvalidInput.
+
+    Those that change which tokens a map is of are not among them: `tokens` is one output for all maps.
+    """
+    return parse_options(
+        PredictOptions, {name: parameters[name] for name in MAP_OPTIONS if name in parameters}
+    )

@@ -65,6 +65,14 @@ def word_tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(scope="session")
+def word_tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of `word_tokenizer`."""
+    file = tmp_path_factory.mktemp("words") / "tokenizer.json"
+    word_tokenizer().save(str(file))
+    return file
+
+
+@pytest.fixture(scope="session")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of BERT-base's size, 12 layers of 768, random weights, a token for each word; made once."""
     folder = BERT / "bert-base" / "1"

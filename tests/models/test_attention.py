@@ -9,7 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from models.attention import MultiHeadAttention, attend, merge_heads, named, scores, split_heads, weights
+from models.attention import (
+    HEADS_AT_ONCE,
+    MultiHeadAttention,
+    attend,
+    attention_taps,
+    merge_heads,
+    scores,
+    some_heads,
+    split_heads,
+    weights,
+)
 
 CLOSE = {"rtol": 0.0, "atol": 1e-5}
 
@@ -58,6 +68,15 @@ def test_heads_are_neighbouring_columns() -> None:
     first, second = [[1.0, 2.0], [5.0, 6.0]], [[3.0, 4.0], [7.0, 8.0]]
     assert torch.equal(split_heads(packed, 2), torch.tensor([[first, second]]))
     assert torch.equal(merge_heads(split_heads(packed, 2)), packed)
+
+
+@pytest.mark.parametrize("heads", [1, 3, 4, 5, 8, 9])
+def test_some_heads_after_the_others_are_all_of_them_in_order(heads: int) -> None:
+    one, other = torch.randn(2, 5, 4 * heads), torch.randn(2, 7, 3 * heads)
+    parts = list(some_heads(one, other, heads=heads))
+    assert all(first.shape[1] == second.shape[1] <= HEADS_AT_ONCE for first, second in parts)
+    assert torch.equal(torch.cat([part[0] for part in parts], 1), split_heads(one, heads))
+    assert torch.equal(torch.cat([part[1] for part in parts], 1), split_heads(other, heads))
 
 
 @pytest.mark.parametrize("scale", [None, 0.3])
@@ -203,9 +222,20 @@ def test_width_must_be_divisible_by_the_heads() -> None:
         MultiHeadAttention(width=10, heads=4)
 
 
-def test_named_puts_a_prefix_before_every_tap() -> None:
-    tap = torch.zeros(1)
-    assert named("layers.0", {"query": tap}) == {"layers.0.query": tap}
+def test_a_layers_taps_are_named_after_it_and_nothing_else_is_handed_out() -> None:
+    module = MultiHeadAttention(width=4, heads=2)
+    taps = module(torch.randn(1, 3, 4))[1] | {"hidden": torch.zeros(1)}
+    found = attention_taps("layers.0", taps)
+    assert list(found) == [f"layers.0.{kind}" for kind in ("query", "key", "value", "mixed")]
+    assert all(tensor is taps[name.removeprefix("layers.0.")] for name, tensor in found.items())
+
+
+def test_what_was_mixed_is_the_output_before_its_projection() -> None:
+    module = MultiHeadAttention(width=4, heads=2)
+    x, source = torch.randn(2, 3, 4), torch.randn(2, 5, 4)
+    out, taps = module(x, source, lengths=torch.tensor([5, 2]))
+    torch.testing.assert_close(taps["mixed"] @ module.out.weight.T + module.out.bias, out, **CLOSE)
+    torch.testing.assert_close(taps["value"], module.value(source), **CLOSE)
 
 
 def test_an_exported_attention_is_one_fused_node() -> None:

@@ -268,7 +268,7 @@ def test_taps_have_the_promised_names_and_shapes(depth: Depth) -> None:
     expected["features"] = (2, 64 * expansion, 2, 3)
     assert {name: tuple(tap.shape) for name, tap in taps.items()} == expected
     for program in model.programs().values():
-        assert set(program.taps) <= set(taps)
+        assert set(program.inputs) <= set(taps)
 
 
 def test_the_small_stem_keeps_the_size_of_the_picture() -> None:

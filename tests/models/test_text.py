@@ -128,7 +128,7 @@ def test_class_rows_are_those_of_bert(bert: tuple[BertForSequenceClassification,
         ).attentions
         taps = ours(ids, LENGTHS, types)[1] | {"lengths": LENGTHS}
         program = ours.programs()["cls"]
-        found = program(*(taps[name] for name in program.taps))
+        found = program(*(taps[name] for name in program.inputs))
     assert len(found) == len(expected) == SIZES.layers
     for ours_rows, their_matrix in zip(found, expected, strict=True):
         torch.testing.assert_close(ours_rows, their_matrix[:, :, 0], **CLOSE)
@@ -158,30 +158,25 @@ def test_logits_and_class_rows_are_those_of_distilbert() -> None:
         expected = theirs(input_ids=ids, attention_mask=mask.long(), output_attentions=True)
         outputs, taps = ours(ids, LENGTHS)
         program = ours.programs()["cls"]
-        found = program(*((taps | {"lengths": LENGTHS})[name] for name in program.taps))
+        found = program(*((taps | {"lengths": LENGTHS})[name] for name in program.inputs))
     torch.testing.assert_close(outputs["logits"], expected.logits, **CLOSE)
     for rows, matrix in zip(found, expected.attentions, strict=True):
         torch.testing.assert_close(rows, matrix[:, :, 0], **CLOSE)
 
 
-def test_padding_does_not_change_a_prediction_or_a_map(
+def test_padding_does_not_change_a_prediction(
     bert: tuple[BertForSequenceClassification, TextTransformer],
 ) -> None:
+    """Nor a map: see `programs/test_text.py`."""
     _, model = bert
     ids, types, mask = batch()
     noise = torch.randint_like(ids, SIZES.vocabulary)
     with torch.no_grad():
-        together = model(torch.where(mask, ids, noise), LENGTHS, types)
+        together = model(torch.where(mask, ids, noise), LENGTHS, types)[0]["logits"]
         for index, length in enumerate(LENGTHS.tolist()):
             part = slice(index, index + 1)
-            alone = model(ids[part, :length], LENGTHS[part], types[part, :length])
-            torch.testing.assert_close(together[0]["logits"][part], alone[0]["logits"], **CLOSE)
-            for program in model.programs().values():
-                padded = program(*((together[1] | {"lengths": LENGTHS})[tap] for tap in program.taps))
-                bare = program(*((alone[1] | {"lengths": LENGTHS[part]})[tap] for tap in program.taps))
-                for wide, narrow in zip(padded, bare, strict=True):
-                    torch.testing.assert_close(wide[part][..., :length], narrow, **CLOSE)
-                    assert torch.count_nonzero(wide[part][..., length:]) == 0
+            alone = model(ids[part, :length], LENGTHS[part], types[part, :length])[0]["logits"]
+            torch.testing.assert_close(together[part], alone, **CLOSE)
 
 
 def test_the_linear_head_is_the_classifier_on_the_class_token() -> None:
@@ -207,10 +202,9 @@ def test_dropout_works_in_training_alone() -> None:
         assert torch.equal(model(ids, LENGTHS)[0]["logits"], model(ids, LENGTHS)[0]["logits"])
 
 
-def test_every_tap_that_a_map_asks_for_is_there() -> None:
+def test_every_layer_hands_out_what_maps_and_proofs_are_made_of() -> None:
     model = TextTransformer(SIZES).eval()
     ids, _, _ = batch()
-    taps = model(ids, LENGTHS)[1]
-    assert list(taps) == [f"layers.{i}.{tap}" for i in range(SIZES.layers) for tap in ("query", "key")]
-    for program in model.programs().values():
-        assert set(program.taps) <= {"lengths", *taps}
+    kinds = ("query", "key", "value", "mixed")
+    assert list(model(ids, LENGTHS)[1]) == [f"{layer}.{kind}" for layer in model.layers for kind in kinds]
+    assert model.layers == [f"layers.{index}" for index in range(SIZES.layers)]

@@ -170,7 +170,7 @@ def parity() -> Parity:
 def maps(parity: Parity, name: str) -> tuple[Tensor, ...]:
     program = VideoClassifier(parity.ours, LABELS.new_zeros(3, CONFIG.embed)).programs()[name]
     with torch.no_grad():
-        out: tuple[Tensor, ...] = program(*(parity.taps[tap] for tap in program.taps))
+        out: tuple[Tensor, ...] = program(*(parity.taps[tap] for tap in program.inputs))
     return out
 
 
@@ -193,10 +193,10 @@ def test_video_features_are_those_of_transformers(parity: Parity) -> None:
     with torch.no_grad():
         pixels = parity.frames.flatten(0, 1)
         vision = parity.theirs.vision_model(pixel_values=pixels)
-        classes, patches, _ = parity.ours.vision(parity.frames)
+        classes, tokens, _ = parity.ours.vision(parity.frames)
         video, _ = parity.ours.temporal(classes)
         expected = parity.theirs.get_video_features(parity.frames).pooler_output
-    torch.testing.assert_close(patches.flatten(0, 1), vision.last_hidden_state[:, 1:], **CLOSE)
+    torch.testing.assert_close(tokens.flatten(0, 1), vision.last_hidden_state, **CLOSE)
     torch.testing.assert_close(
         classes.flatten(0, 1), parity.theirs.visual_projection(vision.pooler_output), **CLOSE
     )
@@ -268,7 +268,7 @@ def test_frames_hear_each_other_through_the_message_alone(parity: Parity) -> Non
     other = parity.frames.clone()
     other[:, 3] = torch.randn_like(other[:, 3])
     with torch.no_grad():
-        taps = parity.ours.vision(other)[2]
+        taps = parity.ours(other, parity.ours.text(LABELS))[1]
     untouched = [0, 1, 2, 4]
     first, second, third = (
         (taps[f"vision.{i}.key"] - parity.taps[f"vision.{i}.key"])[:, untouched].abs().amax((0, 1, 3))
@@ -296,8 +296,10 @@ def test_a_classifier_is_the_model_with_its_labels_fixed(parity: Parity) -> None
         outputs, taps = classifier(parity.frames)
     torch.testing.assert_close(outputs["logits"], parity.outputs["logits"], rtol=0, atol=0)
     assert set(taps) == set(parity.taps)
-    for program in classifier.programs().values():
-        assert set(program.taps) <= set(taps)
+    kinds = ("query", "key", "value", "mixed")
+    parts = [*classifier.layers, *(f"{layer}.message" for layer in classifier.layers)]
+    parts += [f"{part}.{index}" for part in ("temporal", "prompt") for index in (0, 1)]
+    assert set(taps) == {f"{part}.{kind}" for part in parts for kind in kinds}
 
 
 def test_quick_gelu_is_the_one_of_clip() -> None:

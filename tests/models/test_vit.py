@@ -7,17 +7,25 @@ from dataclasses import replace
 import pytest
 import torch
 
+from models.programs import MapProgram
 from models.vit import VisionTransformer, ViTConfig
 
 CONFIG = ViTConfig(
     image=(12, 16), patch=(4, 4), labels=3, width=16, layers=2, heads=2, feedforward=24, norm_eps=1e-5
 )
+KINDS = ("query", "key", "value", "mixed")
 DISTILLED = replace(CONFIG, distillation=True, teacher=True)
 
 
 def model(config: ViTConfig = CONFIG) -> VisionTransformer:
     torch.manual_seed(0)
     return VisionTransformer(config).eval()
+
+
+def of_taps(built: VisionTransformer) -> dict[str, MapProgram]:
+    """The maps that are made of the taps of all layers and nothing else."""
+    programs = built.programs()
+    return {name: one for name, one in programs.items() if not (one.sliced or "target" in one.inputs)}
 
 
 @pytest.mark.parametrize("config", [CONFIG, DISTILLED], ids=["class token", "distillation token too"])
@@ -28,14 +36,14 @@ def test_logits_taps_and_maps_have_their_shapes(config: ViTConfig) -> None:
     tokens = 12 + (2 if config.distillation else 1)
     assert outputs["logits"].shape == (5, 3)
     assert {name: tuple(tap.shape) for name, tap in taps.items()} == {
-        f"layers.{index}.{kind}": (5, tokens, 16) for index in range(2) for kind in ("query", "key")
+        f"layers.{index}.{kind}": (5, tokens, 16) for index in range(2) for kind in KINDS
     }
     shapes = {
-        name: [tuple(grid.shape) for grid in program(*(taps[tap] for tap in program.taps))]
-        for name, program in built.programs().items()
+        name: [tuple(grid.shape) for grid in program(*(taps[tap] for tap in program.inputs))]
+        for name, program in of_taps(built).items()
     }
-    rows = [(5, 2, 3, 4)] * 2
-    wanted = {"cls": rows, "rollout": [(5, 3, 4)]}
+    rows, means = [(5, 2, 3, 4)] * 2, [(5, 3, 4)] * 2
+    wanted = {"cls": rows, "rollout": means[:1], "received": means, "value_norm": rows}
     assert shapes == (wanted | {"distillation": rows} if config.distillation else wanted)
 
 
@@ -55,13 +63,15 @@ def test_each_patch_is_a_token_in_reading_order() -> None:
 @torch.no_grad()
 def test_a_marked_patch_shows_at_its_place_in_the_maps() -> None:
     built = model(DISTILLED)
-    taps = {f"layers.{i}.{kind}": torch.zeros(1, 14, 16) for i in range(2) for kind in ("query", "key")}
+    taps = {f"layers.{i}.{kind}": torch.ones(1, 14, 16) for i in range(2) for kind in KINDS}
     for index in range(2):
         taps[f"layers.{index}.query"][:] = 10.0
+        taps[f"layers.{index}.key"][:] = 0.0
         taps[f"layers.{index}.key"][:, 2 + 4 * 1 + 3] = 10.0  # row 1, column 3
-    for name, program in built.programs().items():
-        for grid in program(*(taps[tap] for tap in program.taps)):
-            assert grid.flatten(0, -3).amax(0)[1, 3] > 0.7, name
+    for name, program in of_taps(built).items():
+        for grid in program(*(taps[tap] for tap in program.inputs)):
+            if name != "value_norm":  # whose length is that of the output's columns
+                assert grid.flatten(0, -3).amax(0)[1, 3] > 0.7, name
             assert grid.flatten(-2).argmax(-1).unique().tolist() == [7], name
 
 

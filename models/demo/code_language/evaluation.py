@@ -82,7 +82,7 @@ def localise(
         _, taps = model(input_ids, lengths)
         given: dict[str, Tensor] = {**taps, "lengths": lengths}
         for name, program in programs.items():
-            maps = program(*(given[tap] for tap in program.taps))
+            maps = program(*(given[tap] for tap in program.inputs))
             for layer, values in zip(program.layers or (None,), maps, strict=True):
                 row = values[0].mean(0) if values.ndim == 3 else values[0]  # [N], heads averaged
                 found.setdefault((name, layer), []).append(row[1:-1].double().numpy())

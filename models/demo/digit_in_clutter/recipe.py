@@ -104,7 +104,7 @@ def measure(model: CBAMResNet, data: Scenes) -> Card:
         guess = outputs["logits"].argmax(1)
         predictions[some] = guess.numpy()
         for name, program in programs.items():
-            maps = program(*((inputs | taps)[tap] for tap in program.taps))
+            maps = program(*((inputs | taps)[tap] for tap in program.inputs))
             for layer, values in zip(program.layers or (None,), maps, strict=True):
                 if name == "cam":
                     values = values[torch.arange(len(guess)), guess]

@@ -58,6 +58,7 @@ EMPTY, FULL = 0.1, 0.4  # shares of the steps until which all clips are plain, a
 BOX_WEIGHT = 5.0
 HIGHEST_SCALE = float(np.log(100))
 EXAMPLES = 3000
+MAPS = ("rollout", "cls", "importance", "message", "temporal", "label_patches")
 
 
 def main() -> None:
@@ -103,7 +104,7 @@ def measure(model: XCLIP, data: Clips) -> Card:
     """Accuracy and maps beside random numbers; and the accuracy where motion is taken from the clips."""
     ids = torch.tensor([label_ids(label) for label in LABELS])
     served = VideoClassifier(model, model.text(ids)).eval()
-    programs = served.programs()
+    programs = {name: served.programs()[name] for name in MAPS}
     predictions = np.empty(len(data.labels), np.int64)
     found: dict[tuple[str, str | None], list[Floats]] = {}
     for start in track(range(0, len(data.labels), BATCH), f"{NAME}, card"):
@@ -113,7 +114,7 @@ def measure(model: XCLIP, data: Clips) -> Card:
         guess = outputs["logits"].argmax(1)
         predictions[some] = guess.numpy()
         for name, program in programs.items():
-            maps = program(*(({"frames": frames} | taps)[tap] for tap in program.taps))
+            maps = program(*(({"frames": frames} | taps)[tap] for tap in program.inputs))
             for layer, values in zip(program.layers or (None,), maps, strict=True):
                 found.setdefault((name, layer), []).extend(readable(name, values, guess).numpy())
     hits = predictions == data.labels

@@ -106,7 +106,7 @@ def batch(pad_id: int) -> tuple[Tensor, Tensor]:
 def rows(model: Any, lengths: Tensor, taps: dict[str, Tensor]) -> list[Tensor]:
     """The class rows [B, H, N] of every layer."""
     program = model.programs()["cls"]
-    return list(program(*({"lengths": lengths, **taps}[name] for name in program.taps)))
+    return list(program(*({"lengths": lengths, **taps}[name] for name in program.inputs)))
 
 
 @torch.no_grad()

@@ -63,7 +63,7 @@ def assert_same(folder: Path, model: Any, **choices: Any) -> None:
     expected = model(input_ids=ids, attention_mask=mask.long(), output_attentions=True)
     outputs, taps = found(ids.where(mask, 0), lengths)
     program = found.programs()["cls"]
-    rows: tuple[Tensor, ...] = program(*({"lengths": lengths, **taps}[name] for name in program.taps))
+    rows: tuple[Tensor, ...] = program(*({"lengths": lengths, **taps}[name] for name in program.inputs))
     torch.testing.assert_close(outputs["logits"], expected.logits, atol=TOLERANCE, rtol=0)
     for row, attention in zip(rows, expected.attentions, strict=True):
         torch.testing.assert_close(row, attention[:, :, 0], atol=TOLERANCE, rtol=0)

@@ -79,7 +79,7 @@ def change_weights(folder: Path, change: Callable[[dict[str, Tensor]], object]) 
 def rows(checkpoint: Checkpoint, taps: dict[str, Tensor], name: str) -> tuple[Tensor, ...]:
     """A map per layer [B, H, P]."""
     program = checkpoint.model.programs()[name]  # type: ignore[operator]
-    return tuple(grid.flatten(2) for grid in program(*(taps[tap] for tap in program.taps)))
+    return tuple(grid.flatten(2) for grid in program(*(taps[tap] for tap in program.inputs)))
 
 
 @pytest.mark.parametrize("kind", KINDS)

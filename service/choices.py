@@ -1,0 +1,219 @@
+"""What a request may choose: of a prediction, and of one of its maps."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from service.bundle import MapSpec
+from service.errors import UnknownOption
+from service.maps import FUSES, ROW_OF, Selection, check_indices
+from service.refine import Refinement
+from service.render import FORMATS, NUMBERS, RenderOptions
+
+# Options that choose a part of a map, or how it is made; not every map has each.
+CHOICES = ("layer", "head", "target", "token", "rows", "frame", "discard")
+
+
+def _words(value: Any) -> Any:
+    """A comma-separated string as a list."""
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+def _once(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names without those that repeat."""
+    return tuple(dict.fromkeys(names))
+
+
+def _split(separator: str) -> BeforeValidator:
+    """What is written with separators as a list, anything else as it is."""
+
+    def split(value: Any) -> Any:
+        return value.split(separator) if isinstance(value, str) and separator in value else value
+
+    return BeforeValidator(split)
+
+
+Indices = Annotated[tuple[int, ...], Field(min_length=1, max_length=256)]
+LayersOption = Annotated[Literal["all"] | int | Indices, _split(",")]
+HeadsOption = Annotated[Literal["all", "mean", "max", "min"] | int | Indices, _split(",")]
+
+
+ONE_QUERY = "One query token of a map of what tokens attend to, from 0."
+QUERIES = "Query tokens of such a map, START:STOP or [START, STOP], without STOP; all if left out."
+DISCARD = (
+    "Of a rollout: the share of each row of attention, the least of it, that is left out, from 0 to below 1."
+)
+
+
+RowsOption = Annotated[tuple[int, int], _split(":")]
+
+
+class RefineOptions(BaseModel):
+    """What becomes of a map's numbers after the selection, in this order."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    special: Literal["keep", "hide"] = Field(
+        "keep", description="Special tokens of a text: keep or hide; how much they held is `special_mass`."
+    )
+    words: bool = Field(False, description="A text's tokens as words: sums over keys, means over queries.")
+    mass: float | None = Field(
+        None, description="Keep the largest values that hold this share of the total, 0 to 1; the rest is 0."
+    )
+    top: int | None = Field(None, description="Keep so many of the largest values; the rest is 0.")
+
+    @property
+    def refinement(self) -> Refinement:
+        """The same, checked; raises InvalidInput."""
+        return Refinement(special=self.special, words=self.words, mass=self.mass, top=self.top)
+
+
+class PredictOptions(RefineOptions):
+    """Options of a prediction, from the body or the query; the body wins."""
+
+    top_k: int = Field(5, ge=1, le=1000, description="How many labels to list, highest score first.")
+    maps: Annotated[tuple[str, ...], BeforeValidator(_words), AfterValidator(_once)] = Field(
+        (), max_length=32, description="Maps to make, by name. Others can be fetched later."
+    )
+    layers: LayersOption | None = Field(
+        None, description="Layers of the maps in the answer: an index, several, or all; -1 is the last."
+    )
+    heads: HeadsOption | None = Field(
+        None, description="Heads of the maps in the answer: an index, several, all, mean, max or min."
+    )
+    target: str | int | None = Field(
+        None,
+        description="Label, by name or index, of maps that have one per label; the one with the highest "
+        "score if left out.",
+    )
+    token: int | None = Field(None, ge=0, description=ONE_QUERY)
+    rows: RowsOption | None = Field(None, description=QUERIES)
+    frame: int | None = Field(None, ge=0, description="Frame of a clip, from 0, of maps within one frame.")
+    discard: float = Field(0.0, description=DISCARD)
+    verify: bool = Field(
+        False,
+        description="Prove the attention behind the answer: one layer's softmax made again from its queries "
+        "and keys. An answer beyond the tolerance is an error.",
+    )
+    inline: bool = Field(False, description="Put the maps' numbers into the answer.")
+    timeout: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds until the answer has to be there, else it is 504; at most the server's own "
+        "`timeout_seconds`, which holds if left out.",
+    )
+
+    def selection(self, target: int | None) -> Selection:
+        """Which part of the maps is meant; raises InvalidInput."""
+        return Selection(
+            layers=self.layers,
+            heads=self.heads,
+            target=target,
+            token=self.token,
+            rows=self.rows,
+            frame=self.frame,
+            discard=self.discard,
+        )
+
+    @field_validator(
+        *(
+            "top_k",
+            "layers",
+            "heads",
+            "target",
+            "token",
+            "rows",
+            "frame",
+            "discard",
+            "mass",
+            "top",
+            "timeout",
+        ),
+        mode="before",
+    )
+    @classmethod
+    def _no_boolean(cls, value: Any) -> Any:
+        """Python counts true as 1."""
+        if any(isinstance(one, bool) for one in (value if isinstance(value, list) else [value])):
+            raise ValueError("true and false are no numbers")
+        return value
+
+
+class MapOptions(RefineOptions):
+    """How one map is selected, refined and drawn."""
+
+    layer: LayersOption | None = Field(None, description="Layer; -1 is the last. Several only as numbers.")
+    head: HeadsOption | None = Field(None, description="Head: an index, mean, max or min; all as numbers.")
+    target: str | int | None = Field(None, description="Label, for maps that have one per label.")
+    token: int | None = Field(None, ge=0, description=ONE_QUERY)
+    rows: RowsOption | None = Field(None, description=QUERIES)
+    frame: int | None = Field(None, ge=0, description="One frame of a clip, from 0.")
+    discard: float = Field(0.0, description=DISCARD)
+    colormap: str | None = None
+    alpha: float | None = Field(None, description="Weight of the map's colour over the picture, 0 to 1.")
+    scale: str | None = Field(None, description="How numbers become colours.")
+    smooth: bool | None = Field(None, description="Bilinear between cells, and marked so in the legend.")
+    size: int | Literal["original"] | None = Field(None, description="Long side in pixels, or original.")
+    theme: str | None = Field(None, description="Colours around the map: light, dark or auto.")
+
+    def drawing(self) -> RenderOptions:
+        """What the renderer has to know."""
+        other = {"layer", "head", "target", "token", "rows", "discard", *RefineOptions.model_fields}
+        return RenderOptions(**self.model_dump(exclude=other, exclude_none=True))
+
+    def selection(self, spec: MapSpec, format: str, target: int | None) -> Selection:
+        """Which part of a map is meant; a drawing of a clip picks its frame itself. Raises InvalidInput."""
+        frame = None if spec.kind == "frame_grid" and format not in NUMBERS else self.frame
+        return Selection(
+            layers=self.layer,
+            heads=self.head,
+            target=target,
+            token=self.token,
+            rows=self.rows,
+            frame=frame,
+            discard=self.discard,
+        )
+
+
+def options_of(spec: MapSpec) -> tuple[str, ...]:
+    """The options that choose a part of a map, or how it is made."""
+    applies = {
+        "layer": bool(spec.layers),
+        "head": spec.heads is not None or spec.tunable,
+        "target": "label" in spec.axes or "target" in spec.inputs,
+        "token": spec.sliced,
+        "rows": spec.sliced,
+        "frame": spec.kind == "frame_grid" or "frame" in spec.inputs,
+        "discard": spec.tunable,
+    }
+    return tuple(option for option, fits in applies.items() if fits)
+
+
+def check_fits(spec: MapSpec, options: MapOptions, format: str) -> None:
+    """Raise UnknownOption for a format, an option, a layer or a head that this map does not have."""
+    kind = ROW_OF[spec.kind] if spec.sliced and options.token is not None else spec.kind
+    if format not in FORMATS[kind]:
+        have = ", ".join(FORMATS[kind])
+        raise UnknownOption(
+            f"map {spec.name} has no format {format!r}; it has {have}", field="format", limit=have
+        )
+    fits = options_of(spec)
+    given = options.model_dump(include={*CHOICES}, exclude_defaults=True)
+    for field in given:
+        if field not in fits:
+            raise UnknownOption(f"map {spec.name} has no {field} to choose", field=field)
+    if options.layer is not None:
+        check_indices("layer", options.layer, len(spec.layers), spec.name)
+    if spec.sliced and not isinstance(options.layer, int | None):
+        raise UnknownOption(f"layer: map {spec.name} is made of one layer at a time", field="layer", limit=1)
+    if spec.tunable and options.head not in (None, *FUSES):
+        raise UnknownOption(
+            f"head: map {spec.name} has its heads fused, by {', '.join(FUSES)}",
+            field="head",
+            limit=", ".join(FUSES),
+        )
+    if options.head is not None and spec.heads is not None:
+        check_indices("head", options.head, spec.heads, spec.name)

@@ -1,0 +1,52 @@
+"""Slices of maps that are made of one layer and some query tokens: what an input has of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from service.bundle import MapSpec, Tap
+from service.decode.item import Item
+from service.errors import UnknownOption
+from service.maps import Made, SelectedMap, Selection
+
+MOST = 2**24  # numbers of one slice
+
+
+def check_slice(spec: MapSpec, selection: Selection, item: Item, taps: Iterable[Tap]) -> None:
+    """Raise UnknownOption where an input has no such query tokens or frame, or the slice is too large."""
+    made = Made.of(spec, selection, predicted=0)
+    query = spec.taps(made.layer)["query"]
+    axes = next(tap.axes for tap in taps if tap.name == query)  # batch, the frame of a clip, token, width
+    tokens = item.cost if isinstance(axes[-2], str) else axes[-2]
+    start, stop = made.rows or (0, tokens)
+    field = "rows" if selection.token is None else "token"
+    if not 0 <= start < stop <= tokens:
+        raise UnknownOption(
+            f"{field}: the input has {tokens} tokens, from 0 to {tokens - 1}", field=field, limit=tokens - 1
+        )
+    most = max(1, MOST // (tokens * (spec.heads or 1)))
+    if stop - start > most:
+        raise UnknownOption(
+            f"rows: {stop - start} rows of map {spec.name} are too many, ask for {most} at a time",
+            field="rows",
+            limit=most,
+        )
+    if made.frame is not None and not 0 <= made.frame < (frames := int(axes[1])):
+        raise UnknownOption(
+            f"frame must be from 0 to {frames - 1}, not {made.frame}", field="frame", limit=frames - 1
+        )
+
+
+def query_place(selected: SelectedMap, taps: Iterable[Tap]) -> int | None:
+    """Which position of a map is the query token whose row it is; None where that is not among them.
+
+    Of a picture other tokens come before its patches; of a clip's frame its message token comes behind them.
+    """
+    spec, token = selected.spec, selected.token
+    if token is None or selected.kind != "grid":
+        return token
+    query = spec.taps(selected.layers if isinstance(selected.layers, int) else 0)["query"]
+    tokens = next(tap.axes[-2] for tap in taps if tap.name == query)
+    rows, columns = selected.values.shape[-2:]
+    before = int(tokens) - rows * columns - (1 if "frame" in spec.inputs else 0)
+    return token - before if 0 <= token - before < rows * columns else None
