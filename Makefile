@@ -15,7 +15,7 @@ FRESH := $(VENV)/fresh
 MODELS := code-language digit-in-clutter digit-motion
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-slow test-gpu load lint format image-test demo bundles agreement pictures constraints clean
+.PHONY: help serve test test-slow test-gpu load lint format image-test demo bundles agreement judge pictures screenshots constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,9 +68,17 @@ agreement: $(DEV)/.installed ## Compare fp16 and int8 of the three built-in mode
 		data=$$(test $$model-$$precision != digit-in-clutter-int8 || echo --data .cache/agreement/data/calibration); \
 		$(DEV)/bin/regard export models/demo/$$(echo $$model | tr - _)/weights --out $$repository \
 			--precision $$precision $$data; \
-		$(DEV)/bin/regard evaluate $$repository/$$model/1 --against service/demo/$$model/1 \
-			--data .cache/agreement/data/$$model --json $$repository/$$model.json; \
+		$(DEV)/bin/regard compare $$repository/$$model/1 service/demo/$$model/1 \
+			.cache/agreement/data/$$model --json $$repository/$$model.json; \
 	done; done
+
+judge: $(DEV)/.installed ## Judge the maps of the three built-in models, in about a quarter of an hour
+	rm -rf .cache/judge
+	$(DEV)/bin/python -m models.demo.held_out --out .cache/judge/data --count 200
+	set -e; for model in $(MODELS); do \
+		data=.cache/judge/data/$$model; test $$model != code-language || data=$$data.jsonl; \
+		$(DEV)/bin/regard evaluate service/demo/$$model/1 $$data --limit 100 --out .cache/judge/$$model; done
+	$(DEV)/bin/python -m models.demo.judged .cache/judge
 
 pictures: $(DEV)/.installed ## Draw the pictures of the README again
 	$(DEV)/bin/regard predict examples/snippet.rs --maps .cache/pictures/text > /dev/null
@@ -81,6 +89,9 @@ pictures: $(DEV)/.installed ## Draw the pictures of the README again
 		video/rollout.webp video/importance.png video/message.png; do \
 		cp .cache/pictures/$$map docs/images/$$(echo $$map | tr / -); done
 
+screenshots: $(DEV)/.installed ## Take the pictures of the page for the README again (needs chromium)
+	$(DEV)/bin/python -m tests.browser.screenshots docs/images
+
 constraints: $(FRESH)/.installed ## Write constraints.txt anew, with the newest versions that fit
 	tools='$(FRESH)/bin/python -m pip freeze --exclude-editable'; \
 	{ sed '/^[^#]/d' constraints.txt; \
@@ -89,13 +100,14 @@ constraints: $(FRESH)/.installed ## Write constraints.txt anew, with the newest 
 	mv $(FRESH)/constraints.txt constraints.txt
 
 clean: ## Remove environments, caches and what was built; downloads stay in .cache
-	rm -rf $(SERVE) $(DEV) $(GPU) $(FRESH) *.egg-info build dist .pytest_cache .mypy_cache .ruff_cache \
-		.import_linter_cache
-	find service models export tests -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf $(SERVE) $(DEV) $(GPU) $(FRESH) *.egg-info clients/python/*.egg-info build dist .pytest_cache \
+		.mypy_cache .ruff_cache .import_linter_cache
+	find service models export clients tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(SERVE)/.installed: INSTALL = -c constraints.txt -e '.[cpu]'
-$(DEV)/.installed: INSTALL = -c constraints.txt -e '.[cpu,dev]'
-$(GPU)/.installed: INSTALL = -c constraints.txt -e '.[gpu,dev]'
+$(DEV)/.installed: INSTALL = -c constraints.txt -e '.[cpu,dev]' -e clients/python
+$(GPU)/.installed: INSTALL = -c constraints.txt -e '.[gpu,dev]' -e clients/python
+$(DEV)/.installed $(GPU)/.installed: clients/python/pyproject.toml
 $(SERVE)/.installed $(DEV)/.installed $(GPU)/.installed: pyproject.toml constraints.txt
 	test -x $(@D)/bin/pip || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet $(INSTALL)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from export.shapes import Preprocessing
 from models.programs import MapProgram, Proof
+from models.programs.gradients import GradientMap
 from service.bundle import PARAMETERS, PROOF, TUNED, MapSpec, ProofSpec
 
 Tensors = dict[str, Tensor]
@@ -43,14 +44,17 @@ class MapGraph:
 
 
 class _Together(nn.Module):
-    """Programs that share a graph, as one."""
+    """Maps of one pass forward and back, all of them made by one program.
 
-    def __init__(self, programs: list[MapProgram]) -> None:
+    Each by its own would go back a second time: what two programs trace is not merged into one.
+    """
+
+    def __init__(self, program: GradientMap) -> None:
         super().__init__()
-        self.programs = nn.ModuleList(programs)
+        self.program = program
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return tuple(output for program in self.programs for output in program(*inputs))
+        return self.program.both(*inputs)
 
 
 def map_programs(model: nn.Module, spec: Preprocessing) -> dict[str, MapProgram]:
@@ -77,7 +81,7 @@ def map_graphs(model: nn.Module, spec: Preprocessing) -> list[MapGraph]:
     for graph, maps in sharing.items():
         name, program = maps[0]
         outputs = tuple(output for map_ in maps for output in map_outputs(*map_))
-        module = program if len(maps) == 1 else _Together([program for _, program in maps])
+        module = _Together(program) if isinstance(program, GradientMap) else program
         taps = map_spec(name, program).taps()
         graphs[graph] = MapGraph(name=graph, module=module, inputs=program.inputs, outputs=outputs, taps=taps)
         if program.tuned is not None:

@@ -10,7 +10,7 @@ from service.bundle import MapSpec
 from service.errors import UnknownOption
 from service.maps import FUSES, ROW_OF, Selection, check_indices
 from service.refine import Refinement
-from service.render import FORMATS, NUMBERS, RenderOptions
+from service.render import FORMATS, NUMBERS, SCALES, RenderOptions
 
 # Options that choose a part of a map, or how it is made; not every map has each.
 CHOICES = ("layer", "head", "target", "token", "rows", "frame", "discard")
@@ -145,8 +145,12 @@ class PredictOptions(RefineOptions):
 class MapOptions(RefineOptions):
     """How one map is selected, refined and drawn."""
 
-    layer: LayersOption | None = Field(None, description="Layer; -1 is the last. Several only as numbers.")
-    head: HeadsOption | None = Field(None, description="Head: an index, mean, max or min; all as numbers.")
+    layer: LayersOption | None = Field(
+        None, description="Layer: an index, -1 the last; several, or all, as numbers or on one sheet."
+    )
+    head: HeadsOption | None = Field(
+        None, description="Head: an index, mean, max or min; several, or all, as numbers or on one sheet."
+    )
     target: str | int | None = Field(None, description="Label, for maps that have one per label.")
     token: int | None = Field(None, ge=0, description=ONE_QUERY)
     rows: RowsOption | None = Field(None, description=QUERIES)
@@ -154,9 +158,11 @@ class MapOptions(RefineOptions):
     discard: float = Field(0.0, description=DISCARD)
     colormap: str | None = None
     alpha: float | None = Field(None, description="Weight of the map's colour over the picture, 0 to 1.")
-    scale: str | None = Field(None, description="How numbers become colours.")
+    scale: str | None = Field(None, description=f"How numbers become colours: {', '.join(SCALES)}.")
     smooth: bool | None = Field(None, description="Bilinear between cells, and marked so in the legend.")
-    size: int | Literal["original"] | None = Field(None, description="Long side in pixels, or original.")
+    size: int | Literal["original"] | None = Field(
+        None, description="Long side in pixels, of a picture, frame, matrix or tile of a sheet; or original."
+    )
     theme: str | None = Field(None, description="Colours around the map: light, dark or auto.")
 
     def drawing(self) -> RenderOptions:

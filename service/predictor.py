@@ -39,7 +39,7 @@ from service.graphs import Graphs
 from service.job import NOTHING, Job, Outcome, Payload, Wanted
 from service.maps import Made, Selection
 from service.sessions import SessionPool, release_memory
-from service.slices import check_slice
+from service.slices import check_part
 
 Array = NDArray[Any]
 
@@ -235,13 +235,10 @@ class Predictor:
         """An input and what is wanted of it; raises UnknownOption where it has no such."""
         specs = [spec for spec in self.manifest.maps if spec.name in wanted.maps]
         for spec in specs:
-            if spec.sliced:
-                check_slice(spec, wanted.selection, item, self.manifest.taps)
+            check_part(spec, wanted.selection, item, self.manifest.taps)
         layers = [Made.of(spec, wanted.selection, predicted=0).layer for spec in specs]
         taps = {
-            tensor
-            for spec, layer in zip(specs, layers, strict=True)
-            for tensor in spec.taps(layer).values()
+            tensor for spec, layer in zip(specs, layers, strict=True) for tensor in spec.taps(layer).values()
         }
         sizes = {tap.name: tap.nbytes(token=item.cost) for tap in self.manifest.taps}
         used = {name: size for name, size in sizes.items() if name in taps}

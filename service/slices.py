@@ -7,9 +7,17 @@ from collections.abc import Iterable
 from service.bundle import MapSpec, Tap
 from service.decode.item import Item
 from service.errors import UnknownOption
-from service.maps import Made, SelectedMap, Selection
+from service.maps import Made, SelectedMap, Selection, check_index
 
 MOST = 2**24  # numbers of one slice
+
+
+def check_part(spec: MapSpec, selection: Selection, item: Item, taps: Iterable[Tap]) -> None:
+    """Raise UnknownOption where an input has no such part of a map, before anything is made of it."""
+    if spec.sliced:
+        check_slice(spec, selection, item, taps)
+    elif spec.kind == "frame_grid" and selection.frame is not None:
+        check_index("frame", selection.frame, len(item.tensors["frames"]), spec.name)
 
 
 def check_slice(spec: MapSpec, selection: Selection, item: Item, taps: Iterable[Tap]) -> None:
@@ -31,10 +39,11 @@ def check_slice(spec: MapSpec, selection: Selection, item: Item, taps: Iterable[
             field="rows",
             limit=most,
         )
-    if made.frame is not None and not 0 <= made.frame < (frames := int(axes[1])):
-        raise UnknownOption(
-            f"frame must be from 0 to {frames - 1}, not {made.frame}", field="frame", limit=frames - 1
-        )
+    if made.frame is None:
+        return
+    last = int(axes[1]) - 1
+    if not 0 <= made.frame <= last:
+        raise UnknownOption(f"frame must be from 0 to {last}, not {made.frame}", field="frame", limit=last)
 
 
 def query_place(selected: SelectedMap, taps: Iterable[Tap]) -> int | None:

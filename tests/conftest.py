@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -22,8 +24,8 @@ from models.checkpoints.checkpoint import Checkpoint
 from models.text import TextConfig, TextTransformer
 from models.video import XCLIP, TowerConfig, XCLIPConfig
 from service import bundle
+from service.comparison import Tools, compare
 from service.dataset import read_inputs
-from service.evaluation import Tools, compare
 
 # timm needs torchvision, which has no build for a torch without CUDA: its operators are missing then, and two
 # of them are looked up when it is imported. They are declared here, before anything imports it.
@@ -32,6 +34,7 @@ if torch.version.cuda is None:
     for name in ("nms", "qnms"):
         TORCHVISION.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
+Make = Callable[[Path], None]
 PICTURE: dict[str, Any] = {
     "resize_to": 32,
     "height": 32,
@@ -136,15 +139,36 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture(scope="session")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str, Make], Path]:
+    """`made_once(name, make)` has a folder made by one of the run's processes; each then has its own copy."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+
+    def copied(name: str, make: Make) -> Path:
+        original, partial = shared / f"{name}-original", shared / f"{name}-partial"
+        with FileLock(shared / f"{name}.lock", timeout=900):
+            if not original.exists():
+                shutil.rmtree(partial, ignore_errors=True)  # of a process that failed
+                partial.mkdir()
+                make(partial)
+                partial.rename(original)
+        return Path(shutil.copytree(original, tmp_path_factory.mktemp(name), dirs_exist_ok=True))
+
+    return copied
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory, made_once: Callable[[str, Make], Path]) -> Path:
     """A model repository with one small untrained model of each family."""
-    root = tmp_path_factory.mktemp("models")
-    for family in ("text", "image", "video"):
-        checkpoint = native.load(save_checkpoint(tmp_path_factory.mktemp(family), family))
-        stages: list[str] = []
-        pack(checkpoint, root, advance=stages.append)
-        assert len(stages) == steps(checkpoint)
-    return root
+
+    def make(root: Path) -> None:
+        for family in ("text", "image", "video"):
+            checkpoint = native.load(save_checkpoint(tmp_path_factory.mktemp(family), family))
+            stages: list[str] = []
+            pack(checkpoint, root, advance=stages.append)
+            assert len(stages) == steps(checkpoint)
+
+    return made_once("models", make)
 
 
 @pytest.fixture(scope="session")

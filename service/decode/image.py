@@ -6,7 +6,7 @@ import io
 import itertools
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = tuple(_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))
 
 
 class ImageDecoder:
@@ -71,6 +72,39 @@ class ImageDecoder:
 
         Raises InvalidInput, TooLarge, UnsupportedMedia, Undecodable, Overloaded.
         """
+        image, media, deadline = self._read(data, content_type)
+        with self._budget.reserve(self._peak(image, data, media), field=FIELD):
+            deadline.restart()
+            picture = _pixels(image)
+            del image  # which keeps what was decoded, before it was turned and became RGB
+            return self._item(picture, media)
+
+    def canvas(
+        self, data: bytes, drawn: Callable[[int, int], tuple[int, int]], *, content_type: str | None = None
+    ) -> ImageItem:
+        """A picture to draw on: no tensors, and no larger than it is drawn.
+
+        `drawn` gives the size in which an original of this width and height is drawn. A JPEG that is at least
+        twice as large is not decoded in full. Raises like `decode`.
+        """
+        image, media, deadline = self._read(data, content_type)
+        with self._budget.reserve(self._peak(image, data, media), field=FIELD):
+            deadline.restart()
+            size = None
+            if isinstance(image, JpegImageFile):
+                width, height = image.size
+                size = (height, width) if _turn(image) in _SIDEWAYS else (width, height)
+                image.draft(None, drawn(width, height))
+            picture = _pixels(image)
+            del image
+            view = self._preprocessor.view(*(size or picture.size))
+            smaller = drawn(view.width, view.height)
+            if smaller < picture.size:
+                picture = picture.resize(smaller, Image.Resampling.BILINEAR, reducing_gap=1.0)
+            return ImageItem(tensors={}, original=_array(picture), view=view, format=media)
+
+    def _read(self, data: bytes, content_type: str | None) -> tuple[ImageFile.ImageFile, str, Deadline]:
+        """A picture of which the header was read, its type, and the time it may take."""
         media = identify(data, declared=content_type, accepted=PICTURES, field=FIELD)
         if _parts(data, media) > _MAX_PARTS:
             raise TooLarge(f"the file has more than {_MAX_PARTS} parts", field=FIELD, limit=_MAX_PARTS)
@@ -80,11 +114,7 @@ class ImageDecoder:
         image = self._open(data, media, deadline)
         width, height = image.size
         self._limits.hold("max_pixels", width * height, field=FIELD, what=f"pixels ({width}x{height})")
-        with self._budget.reserve(self._peak(image, data, media), field=FIELD):
-            deadline.restart()
-            picture = _pixels(image)
-            del image  # which keeps what was decoded, before it was turned and became RGB
-            return self._item(picture, media)
+        return image, media, deadline
 
     def _peak(self, image: ImageFile.ImageFile, data: bytes, media: str) -> int:
         """Bytes of memory to decode a picture whose header was read."""
@@ -172,11 +202,16 @@ def _array(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    try:
-        turn = _UPRIGHT.get(int(image.getexif().get(_ORIENTATION, 1)))
-    except Exception:  # a broken EXIF block says nothing about the picture
-        turn = None
+    turn = _turn(image)
     return image if turn is None else image.transpose(turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What turns a picture upright."""
+    try:
+        return _UPRIGHT.get(int(image.getexif().get(_ORIENTATION, 1)))
+    except Exception:  # a broken EXIF block says nothing about the picture
+        return None
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from service.render.colors import color, level, table
-from service.render.lettering import ends, measure, number, write
+from service.render.lettering import measure, number, write
 from service.render.scale import Scaled
 from service.render.theme import Theme
 
@@ -30,8 +30,9 @@ def bar_chart(
     slot = max(1, (width or WIDTH) // len(values))
     length = slot * len(values)
     high = min(max(96, length // 4), 320)
-    low, high_ = ends(scaled.low, scaled.high)
-    ticks = {0.0: low, 0.5: number((scaled.low + scaled.high) / 2), 1.0: high_}
+    low, high_ = scaled.ends
+    middle = "50 %" if scaled.name == "mass" else number(scaled.middle)
+    ticks = {0.0: low, 0.5: middle, 1.0: high_}
     left, top = PAD + max(measure(text, LETTERS) for text in ticks.values()) + 8, PAD + LETTERS // 2
     bottom = top + high
     sheet = Image.new("RGB", (left + length + PAD, bottom + 2 * LETTERS + 2 * 8), theme.page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from service.decode.item import VideoItem
+from service.decode.item import ImageItem, VideoItem
 from service.errors import InvalidInput
 from service.render.legend import NARROWEST, beneath, legend, padding, row_height, type_size
 from service.render.lettering import measure, write
@@ -50,7 +51,7 @@ class Clip:
             self.item.original[frame],
             view,
             self.scaled.values[frame],
-            colormap=self.options.colormap,
+            colormap=self.options.colors(self.scaled),
             alpha=self.options.alpha,
             smooth=self.options.smooth,
             drawn=self.drawn(default_size),
@@ -62,8 +63,9 @@ class Clip:
         return fit(view.width, view.height, self.options.size, default=default_size)
 
     def all_pictures(self, default_size: int) -> list[Image.Image]:
-        """The maps of all frames; raises InvalidInput where they would be more pixels than MOST_PIXELS."""
+        """The maps of all frames, of at most MOST_PIXELS together; raises InvalidInput for a size beyond."""
         count = len(self.item.original)
+        default_size = min(default_size, math.isqrt(MOST_PIXELS // count))
         width, height = self.drawn(default_size)
         if count * width * height > MOST_PIXELS:
             raise InvalidInput(
@@ -79,7 +81,7 @@ class Clip:
             width,
             self.scaled,
             title=self.title,
-            colormap=self.options.colormap,
+            colormap=self.options.colors(self.scaled),
             smooth=self.options.smooth,
             theme=self.theme,
         )
@@ -149,6 +151,13 @@ def mean_frame(clip: NDArray[np.uint8]) -> NDArray[np.uint8]:
     for frame in clip:
         total += frame
     return ((total + len(clip) // 2) // len(clip)).astype(np.uint8)
+
+
+def canvas(item: ImageItem | VideoItem, frame: int | None) -> NDArray[np.uint8]:
+    """What a grid is drawn on: the picture, one frame of a clip, or the mean of all."""
+    if isinstance(item, ImageItem):
+        return item.original
+    return mean_frame(item.original) if frame is None else item.original[frame]
 
 
 def relative(importance: NDArray[Any] | None) -> NDArray[np.float64] | None:

@@ -15,7 +15,9 @@ Color = tuple[int, int, int]
 
 # Lightness rises from the first colour to the last in these; turbo and jet are not ordered by lightness.
 ORDERED = ("inferno", "magma", "plasma", "viridis", "cividis", "gray")
-COLORMAPS = (*ORDERED, "turbo", "jet")
+# Blue to red over a light middle; and over a dark one, for texts on dark pages.
+DIVERGING, DARK_DIVERGING = "vik", "berlin"
+COLORMAPS = (*ORDERED, "turbo", "jet", DIVERGING)
 DEFAULT_COLORMAP = "inferno"
 
 READABLE = 4.5  # WCAG 2.2, 1.4.3, AA for text of body size
@@ -27,13 +29,21 @@ def check_colormap(name: str) -> None:
         raise UnknownOption(f"colormap must be one of {', '.join(COLORMAPS)}, not {name!r}", field="colormap")
 
 
-@cache
 def table(name: str) -> NDArray[np.uint8]:
     """A colormap as [256, 3], read-only. Raises UnknownOption."""
     check_colormap(name)
-    colors: NDArray[np.uint8] = np.rint(cmap.Colormap(name).lut(256)[:, :3] * 255).astype(np.uint8)
-    colors.setflags(write=False)
-    return colors
+    return _looked_up(name)
+
+
+@cache
+def _looked_up(name: str) -> NDArray[np.uint8]:
+    return _read_only(cmap.Colormap(name).lut(256)[:, :3] * 255)
+
+
+def _read_only(colors: NDArray[Any]) -> NDArray[np.uint8]:
+    whole: NDArray[np.uint8] = np.rint(colors).astype(np.uint8)
+    whole.setflags(write=False)
+    return whole
 
 
 @cache
@@ -41,17 +51,21 @@ def ramp(name: str, page: Color) -> NDArray[np.uint8]:
     """A colormap for backgrounds of text on a page, [256, 3], read-only: 0 is the page itself.
 
     Away from the page it is always the stronger colour: an ordered colormap is walked from its light end
-    on a light page and from its dark end on a dark one.
+    on a light page and from its dark end on a dark one. Of the diverging one the middle is the page.
     """
     levels = np.linspace(0, 1, 256)
     light = luminance(page) > 0.5
-    along = levels * 0.75 if light else 0.2 + levels * 0.8
-    places = 1 - along if light and name in ORDERED else along if name in ORDERED else levels
-    colors = table(name)[np.rint(places * 255).astype(np.intp)].astype(np.float64)
-    weight = np.minimum(levels * 3, 1)[:, None]
-    mixed: NDArray[np.uint8] = np.rint(weight * colors + (1 - weight) * np.array(page)).astype(np.uint8)
-    mixed.setflags(write=False)
-    return mixed
+    if name == DIVERGING:
+        name = DIVERGING if light else DARK_DIVERGING
+        strength = np.abs(2 * levels - 1)
+        places = 0.5 + np.sign(levels - 0.5) * ((0.05 if light else 0.15) + 0.35 * strength)
+    else:
+        strength = levels
+        along = levels * 0.75 if light else 0.2 + levels * 0.8
+        places = 1 - along if light and name in ORDERED else along if name in ORDERED else levels
+    colors = _looked_up(name)[np.rint(places * 255).astype(np.intp)]
+    weight = np.minimum(strength * 3, 1)[:, None]
+    return _read_only(weight * colors + (1 - weight) * np.array(page))
 
 
 def level(value: float) -> int:

@@ -22,4 +22,4 @@ def labels(item: Item, count: int) -> tuple[str, ...]:
 def visible(text: str) -> str:
     """White space as something that can be seen."""
     shown = text.replace("\r", "").replace("\n", "\\n").replace("\t", "\\t")
-    return shown if shown.strip() else "_" * len(shown)
+    return shown.strip() or "_" * len(shown)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from PIL import Image
 
 from service.render.colors import Color, table
-from service.render.lettering import drawable, ends, measure, shorten, write
+from service.render.lettering import drawable, measure, wrap, write
 from service.render.scale import Scaled
 from service.render.theme import Theme
 
 NARROWEST = 64
+MOST_LINES = 8
 LONGEST_BAR = 320
 SHORTEST_BAR = 48
 ROOMY_BAR = 144  # else it gets a row of its own
@@ -78,17 +79,17 @@ def legend(
 ) -> Image.Image:
     """A strip at least `width` wide: title, scale, colour bar with the numbers at its ends.
 
-    On one row where there is room, else on several; what does not fit is shortened, but the numbers and
-    the word "smooth" are never left out.
+    On one row where there is room, else on several: words are wrapped, and of a title of more than MOST_LINES
+    lines the end is left out.
     """
     width = max(width, NARROWEST)
     size = type_size(width)
     pad = padding(size)
     room, row = width - 2 * pad, row_height(size)
-    low, high = ends(scaled.low, scaled.high)
+    low, high = scaled.ends
     bar = Bar(low=low, high=high, colormap=colormap, size=size, ink=theme.ink)
     title = drawable(title)
-    note = f"{scaled.name} · smooth" if smooth else scaled.name
+    note = f"{scaled.caption} · smooth" if smooth else scaled.caption
     words = measure(title, size) + measure(note, size) + 2 * size
     if title and room - words - bar.numbers >= ROOMY_BAR:
         strip = Image.new("RGB", (width, row + 2 * pad), theme.page)
@@ -101,8 +102,8 @@ def legend(
 
     lines = [(title, note)]
     if not title or words - size > room:
-        lines = [(shorten(title, size, room), "")] if title else []
-        lines += [("", note)] if measure(note, size) <= room else [("", "smooth")] if smooth else []
+        lines = [(line, "") for line in wrap(title, size, room, most=MOST_LINES)]
+        lines += [("", line) for line in wrap(note, size, room, most=MOST_LINES)]
     length = room - bar.numbers
     rows = len(lines) + (1 if length >= SHORTEST_BAR else bar.rows_above(room))
     strip = Image.new("RGB", (width, rows * row + 2 * pad), theme.page)

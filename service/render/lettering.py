@@ -43,6 +43,33 @@ def shorten(text: str, size: int, width: int) -> str:
     return ""
 
 
+def wrap(text: str, size: int, width: int, *, most: int) -> list[str]:
+    """The text on lines of this width, broken between words, or in a word that is wider; cut after `most`."""
+    lines: list[str] = []
+    line = ""
+    for word in text.split():
+        if line and measure(f"{line} {word}", size) <= width:
+            line = f"{line} {word}"
+            continue
+        lines += [line] if line else []
+        *full, line = _parts(word, size, width)
+        lines += full
+    lines += [line] if line else []
+    if len(lines) > most:
+        lines = [*lines[: most - 1], shorten(" ".join(lines[most - 1 :]), size, width)]
+    return lines
+
+
+def _parts(word: str, size: int, width: int) -> list[str]:
+    """A word in pieces of this width."""
+    parts = [""]
+    for letter in word:
+        if parts[-1] and measure(parts[-1] + letter, size) > width:
+            parts.append("")
+        parts[-1] += letter
+    return parts
+
+
 def write(
     picture: Image.Image, at: tuple[float, float], text: str, *, size: int, fill: Color, anchor: str = "lm"
 ) -> None:

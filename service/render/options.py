@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from service.errors import InvalidInput
-from service.render.colors import DEFAULT_COLORMAP, check_colormap
-from service.render.scale import check_scale
+from service.render.colors import DEFAULT_COLORMAP, DIVERGING, check_colormap
+from service.render.scale import Scaled, check_scale
 from service.render.theme import check_theme
 
 SIZES = (64, 4096)  # pixels
@@ -19,6 +19,7 @@ LARGEST = 8192  # an "original" beyond it is drawn smaller: WebP ends at 16383, 
 class RenderOptions:
     """Raises InvalidInput and UnknownOption, which name the field and its limits.
 
+    colormap: None is one of two sides where the scale has two, else one that grows lighter.
     scale: None stands for what suits the map (`scale.py`).
     smooth: bilinear between the cells of a grid, and marked as such; else every cell as the model has it.
     size: long side in pixels of the picture (of each frame of a clip, of the plot of a matrix), "original"
@@ -27,7 +28,7 @@ class RenderOptions:
     theme: colours around the map, "auto" follows the reader where a page can (pictures are dark).
     """
 
-    colormap: str = DEFAULT_COLORMAP
+    colormap: str | None = None
     alpha: float = 0.5
     scale: str | None = None
     smooth: bool = False
@@ -36,7 +37,8 @@ class RenderOptions:
     theme: str = "auto"
 
     def __post_init__(self) -> None:
-        check_colormap(self.colormap)
+        if self.colormap is not None:
+            check_colormap(self.colormap)
         check_theme(self.theme)
         if self.scale is not None:
             check_scale(self.scale)
@@ -56,3 +58,7 @@ class RenderOptions:
             )
         if self.frame is not None and self.frame < 0:
             raise InvalidInput(f"frame must be 0 or more, not {self.frame}", field="frame", limit=0)
+
+    def colors(self, scaled: Scaled) -> str:
+        """The colormap for a map on this scale."""
+        return self.colormap or (DIVERGING if scaled.neutral else DEFAULT_COLORMAP)

@@ -114,11 +114,13 @@ def overlay(
     alpha: float,
     smooth: bool,
     drawn: tuple[int, int],
+    query: int | None = None,
 ) -> Image.Image:
     """The map on the picture: original [H, W, 3], values [h, w] in [0, 1], drawn in (width, height).
 
     A pixel is (1 - alpha) of the original, nearly gray so that only its light remains, and alpha of the
-    map's colour. What the model never saw is gray, dark, and ends in a thin frame around what it saw.
+    map's colour. What the model never saw is gray, dark, and ends in a thin frame around what it saw. Of the
+    cells, counted row by row, `query` is outlined.
     """
     picture = Image.fromarray(original)
     if drawn != picture.size:
@@ -142,4 +144,21 @@ def overlay(
     around = [(box[0] - i, box[1] - i, box[2] - 1 + i, box[3] - 1 + i) for i in range(1, edge + 1)]
     for rectangle in around:
         ImageDraw.Draw(out).rectangle(rectangle, outline=FRAME)
+    if query is not None:
+        _outline(out, view, divmod(query, columns), (rows, columns), edge)
     return out
+
+
+def _outline(
+    picture: Image.Image, view: View, cell: tuple[int, int], grid: tuple[int, int], edge: int
+) -> None:
+    """A light line with a dark one on either side around a cell."""
+    left, top, right, bottom = view.patch(*cell, rows=grid[0], columns=grid[1])
+    across, down = picture.width / view.width, picture.height / view.height
+    box = [round(left * across), round(top * down), round(right * across) - 1, round(bottom * down) - 1]
+    draw = ImageDraw.Draw(picture)
+    for line, color in enumerate(("black", "white", "black")):
+        for i in range(line * edge, (line + 1) * edge):
+            x, y, stop, foot = box[0] - edge + i, box[1] - edge + i, box[2] + edge - i, box[3] + edge - i
+            if x < stop and y < foot:
+                draw.rectangle((x, y, stop, foot), outline=color)

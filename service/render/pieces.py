@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from service.decode.item import TextItem
 from service.render.lettering import number
-from service.render.scale import Scaled, finite, placed, scaled
+from service.render.scale import Scaled, default_scale, finite, scaled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,7 @@ class Marked:
 
     `dropped` tokens of each text were not seen. The scale is that of the pieces on the texts. Special tokens
     often hold most of the attention, and would leave everything else pale; beyond the scale they are clipped.
+    `query` is the piece whose attention this is, where it is that of one token.
     """
 
     texts: tuple[str, ...]
@@ -92,6 +93,11 @@ class Marked:
     levels: tuple[int, ...]
     beside_levels: tuple[int, ...]
     dropped: tuple[int, ...]
+    query: Piece | None
+
+    def emphasis(self, piece: Piece) -> str:
+        """What is added to the class of a piece that is to be outlined."""
+        return " q" if piece is self.query else ""
 
     def runs(self, segment: int) -> Iterator[Run]:
         """One whole text in order."""
@@ -114,15 +120,23 @@ class Marked:
 
 
 def marked(
-    item: TextItem, values: NDArray[Any], *, scale: str | None, fixed_range: tuple[float, float] | None
+    item: TextItem,
+    values: NDArray[Any],
+    *,
+    scale: str | None,
+    fixed_range: tuple[float, float] | None,
+    query: int | None = None,
 ) -> Marked:
-    """Pieces of the texts with their place on the scale; values [N]. Raises UnknownOption, ValueError."""
+    """Pieces of the texts with their place on the scale; values [N], `query` one of the N tokens.
+
+    Raises UnknownOption, ValueError.
+    """
     on_text, beside = pieces(item, finite(values))
     drawn = np.array([piece.value for piece in on_text or beside])
-    scale_ = scaled(drawn, scale, default="peak", fixed_range=fixed_range)
+    scale_ = scaled(drawn, scale, default=default_scale("tokens"), fixed_range=fixed_range)
 
     def levels(of: tuple[Piece, ...]) -> tuple[int, ...]:
-        places = placed(np.array([piece.value for piece in of]), scale_.low, scale_.high)
+        places = scale_.place(np.array([piece.value for piece in of]))
         return tuple(np.rint(places * 255).astype(int).tolist())
 
     return Marked(
@@ -133,4 +147,18 @@ def marked(
         levels=levels(on_text),
         beside_levels=levels(beside),
         dropped=item.dropped,
+        query=None if query is None else _of_token(item, query, on_text, beside),
+    )
+
+
+def _of_token(
+    item: TextItem, token: int, on_text: tuple[Piece, ...], beside: tuple[Piece, ...]
+) -> Piece | None:
+    """The piece that a token is in."""
+    segment, (start, end) = item.segments[token], item.offsets[token]
+    if item.special[token] or start >= end:
+        apart = [i for i, (first, last) in enumerate(item.offsets) if item.special[i] or first >= last]
+        return beside[apart.index(token)]
+    return next(
+        (piece for piece in on_text if piece.segment == segment and piece.start <= start < piece.end), None
     )

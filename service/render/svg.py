@@ -10,8 +10,8 @@ from xml.sax.saxutils import escape
 
 from service.decode.item import TEXT_FIELDS
 from service.render.colors import color, hexadecimal, ramp
-from service.render.lettering import ends, number
-from service.render.pieces import Marked, Piece, Run
+from service.render.lettering import number
+from service.render.pieces import Marked, Run
 from service.render.text import pair
 from service.render.theme import Theme, page_themes
 
@@ -150,19 +150,23 @@ def _cell(cell: Cell, marked: Marked, top: int) -> str:
         text = _text(x, y + ROW / 2, cell.text, kind, width)
     if index is None:
         return text
-    about = _escaped(marked.on_text[index].description)
-    mark = f'<rect class="l{level}" x="{x}" y="{y + 1}" width="{width}" height="{ROW - 2}" rx="3"/>'
+    piece = marked.on_text[index]
+    about = _escaped(piece.description)
+    kind = f"l{level}{marked.emphasis(piece)}"
+    mark = f'<rect class="{kind}" x="{x}" y="{y + 1}" width="{width}" height="{ROW - 2}" rx="3"/>'
     return f"<g><title>{about}</title>{mark}{text}</g>"
 
 
 def _header(marked: Marked, title: str, width: int) -> tuple[list[str], int]:
     """Title, legend and chips, and where the text begins."""
     top = PAD
-    low, high = ends(marked.scale.low, marked.scale.high)
-    legend = f"{marked.scale.name}  {low}"
+    low, high = marked.scale.ends
+    legend = f"{marked.scale.caption}  {low}"
     left = width - PAD - (len(high) + 1) * LETTER - BAR
-    room = (left - PAD) // LETTER - len(legend) - 3
-    parts = [_text(PAD, top + ROW / 2, _cut(title or "Attention", room), "name")]
+    title = _cut(title or "Attention", (width - 2 * PAD) // LETTER)
+    parts = [_text(PAD, top + ROW / 2, title, "name")]
+    if len(title) > (left - PAD) // LETTER - len(legend) - 3:
+        top += ROW
     parts.append(
         _text(left - (len(legend) + 1) * LETTER, top + ROW / 2, legend, "note", len(legend) * LETTER)
     )
@@ -170,7 +174,7 @@ def _header(marked: Marked, title: str, width: int) -> tuple[list[str], int]:
     parts.append(_text(left + BAR + LETTER, top + ROW / 2, high, "note", len(high) * LETTER))
     top += ROW + 8
     if marked.beside:
-        chips, rows = _chips(marked.beside, marked.beside_levels, marked.beside_share, top, width)
+        chips, rows = _chips(marked, top, width)
         parts += chips
         top += rows * ROW + 8
     rule, top = _rule(top, width)
@@ -182,23 +186,22 @@ def _rule(top: int, width: int) -> tuple[list[str], int]:
     return [f'<path class="rule" d="M{PAD} {top}H{width - PAD}"/>'], top + RULE
 
 
-def _chips(
-    pieces: Sequence[Piece], levels: Sequence[int], share: float, top: int, width: int
-) -> tuple[list[str], int]:
+def _chips(marked: Marked, top: int, width: int) -> tuple[list[str], int]:
     """Tokens beside the text and a note on them, and how many rows they take."""
     parts: list[str] = []
     columns, column, row = (width - 2 * PAD) // LETTER, 0, 0
-    for piece, level in zip(pieces, levels, strict=True):
+    for piece, level in zip(marked.beside, marked.beside_levels, strict=True):
         text = "".join(_letter(c, 0)[0] for c in f"{_cut(' '.join(piece.tokens), 16)} {number(piece.value)}")
         column, row = _placed(column, row, len(text) + 2, columns)
         x, y, length = PAD + column * LETTER, top + row * ROW, (len(text) + 2) * LETTER
+        kind = f"l{level} chip{marked.emphasis(piece)}"
         parts.append(
-            f'<g><title>{_escaped(piece.description)}</title><rect class="l{level} chip" x="{x}" '
+            f'<g><title>{_escaped(piece.description)}</title><rect class="{kind}" x="{x}" '
             f'y="{y + 1}" width="{length}" height="{ROW - 2}" rx="{ROW / 2 - 1:g}"/>'
             f"{_text(x + LETTER, y + ROW / 2, text, f't{level}', len(text) * LETTER)}</g>"
         )
         column += len(text) + 3
-    note = f"{share:.0%} of the total lies outside the text"
+    note = f"{marked.beside_share:.0%} of the total lies outside the text"
     column, row = _placed(column, row, len(note), columns)
     x, middle = PAD + column * LETTER, top + row * ROW + ROW / 2
     parts.append(_text(x, middle, note, "note", len(note) * LETTER))
@@ -235,6 +238,7 @@ def _colors(levels: Sequence[int], colormap: str, theme: Theme) -> str:
         f".page{{fill:{hexadecimal(theme.page)}}}text{{fill:{hexadecimal(theme.ink)}}}",
         f".note{{fill:{hexadecimal(theme.faint)}}}",
         f".rule,.chip{{stroke:{hexadecimal(theme.line)}}}",
+        f".q{{stroke:{hexadecimal(theme.ink)};stroke-width:2}}",
         *(f".s{stop}{{stop-color:{hexadecimal(color(colors[stop]))}}}" for stop in STOPS),
     ]
     for level in levels:

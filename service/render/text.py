@@ -6,7 +6,7 @@ import html
 
 from service.decode.item import TEXT_FIELDS
 from service.render.colors import Color, color, hexadecimal, ink, ramp
-from service.render.lettering import ends, number
+from service.render.lettering import number
 from service.render.pieces import Marked, Run
 from service.render.theme import Theme, page_themes
 
@@ -24,6 +24,7 @@ white-space:pre-wrap;overflow-wrap:anywhere;tab-size:4}
 .field{margin:1.5em 0 0}
 .field+pre{margin-top:.25em}
 pre span{border-radius:3px;padding:.12em 0;box-decoration-break:clone;-webkit-box-decoration-break:clone}
+.q{outline:2px solid;outline-offset:1px}
 .line::before{content:"\\21b5";font-size:.8em}
 """
 
@@ -82,10 +83,10 @@ def pair(colormap: str, theme: Theme, level: int) -> tuple[Color, Color]:
 
 
 def legend(marked: Marked) -> str:
-    low, high = ends(marked.scale.low, marked.scale.high)
+    low, high = marked.scale.ends
     return (
         f'<p class="legend"><span>{low}</span><span class="bar"></span>'
-        f'<span>{high}</span><span class="note">{marked.scale.name}</span></p>\n'
+        f'<span>{high}</span><span class="note">{marked.scale.caption}</span></p>\n'
     )
 
 
@@ -94,7 +95,7 @@ def beside(marked: Marked) -> str:
     if not marked.beside:
         return ""
     chips = "".join(
-        f'<span class="chip l{level}" title="{escaped(piece.description)}">'
+        f'<span class="chip l{level}{marked.emphasis(piece)}" title="{escaped(piece.description)}">'
         f"{escaped(' '.join(piece.tokens))} {number(piece.value)}</span>"
         for piece, level in zip(marked.beside, marked.beside_levels, strict=True)
     )
@@ -117,8 +118,9 @@ def stretch(run: Run, marked: Marked) -> str:
     if run.index is None:
         return text
     line = " line" if "\n" in run.text else ""
-    about = escaped(marked.on_text[run.index].description)
-    return f'<span class="l{marked.levels[run.index]}{line}" title="{about}">{text}</span>'
+    piece = marked.on_text[run.index]
+    kind = f"l{marked.levels[run.index]}{line}{marked.emphasis(piece)}"
+    return f'<span class="{kind}" title="{escaped(piece.description)}">{text}</span>'
 
 
 def escaped(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.schemas import DISCARD, ONE_QUERY, RefineOptions
+from service.choices import DISCARD, ONE_QUERY, RefineOptions
 from service.v2.compression import ENCODINGS
 from service.v2.datatypes import DATATYPES
 from service.v2.documents import ErrorDocument

@@ -64,19 +64,21 @@ def test_curl_examples_answer_and_their_pictures_open(block: str, folder: Path, 
                 picture.load()
 
 
-def test_the_client_of_the_open_inference_protocol_works_as_printed(server: str) -> None:
-    (script,) = SCRIPTS
+@pytest.mark.parametrize(("index", "printed"), [(0, "7 0."), (1, "[b'rust']")])
+def test_clients_in_python_work_as_printed(index: int, printed: str, folder: Path, server: str) -> None:
     address = "127.0.0.1:8000"
+    script = SCRIPTS[index]
     assert address in script
     done = subprocess.run(
         [sys.executable, "-c", script.replace(address, server.removeprefix("http://"))],
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("[b'rust']")
+    assert done.stdout.startswith(printed)
 
 
 @pytest.mark.parametrize("name", ["code-language", "digit-in-clutter", "digit-motion"])

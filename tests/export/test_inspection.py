@@ -52,7 +52,7 @@ def test_a_bundle_shows_its_parity_and_the_size_of_every_file(packed: Path) -> N
     shown = text(manifest, inspection.sizes_of_bundle(packed, manifest))
     for name in ("manifest.json", *manifest.files):
         kib = (packed / name).stat().st_size / 1024
-        assert f"{name}, {kib:,.1f} KiB" in shown
+        assert f"{name}, {f'{kib:,.1f} KiB' if kib < 1024 else f'{kib / 1024:,.1f} MiB'}" in shown
     logits = manifest.parity.outputs["logits"]
     assert f"{logits.exported:.1e} from float64 (torch fp32: {logits.torch_fp32:.1e})" in shown
     for name, deviation in manifest.parity.maps.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,11 @@ from export.quantize import Feeds, Lower
 from models.checkpoints.checkpoint import Checkpoint
 from service import bundle
 from service.bundle import Agreement, BundleError
+from service.decode.limits import Limits
+from service.job import Outcome
+from service.maps import Selection
+from service.predictor import Predictor
+from service.sessions import SessionPool
 
 Make = Callable[[str, Lower], Path]
 FAMILIES = ["text", "image", "video"]
@@ -105,20 +111,90 @@ def test_in_fp16_taps_are_half_and_what_goes_in_and_comes_out_is_not(
     )
 
 
+GIVEN: Feeds = {
+    "target": np.array([2]),
+    "rows": np.array([1, 0, 4]),
+    "frame": np.array([2]),
+    "fuse": np.array([1]),
+    "discard": np.array([0.3], np.float32),
+}
+
+
+def of_layer(tensors: Feeds, layer: str) -> Feeds:
+    """With the taps of one layer under the names of their kinds, as graphs take them that are made of one."""
+    kinds = ("query", "key", "value", "mixed")
+    return {**tensors, **{kind: tensors[f"{layer}.{kind}"] for kind in kinds if layer}}
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_fp16_maps_are_exactly_those_of_their_taps(lowered: Make, fp32: dict[str, Path], family: str) -> None:
+    """Of every graph, those made of one layer and what proves it too; but gradients are of no taps."""
     folder = lowered(family, "fp16")
-    feeds = one_input(folder)
+    feeds = {**one_input(folder), **GIVEN}
     halves = {**feeds, **run(folder / "model.onnx", feeds)}
     wide = {
         name: value.astype(np.float32) if value.dtype == np.float16 else value
         for name, value in halves.items()
     }
-    for spec in bundle.read(folder).maps:
-        found = run(folder / spec.path(spec.name), halves)
-        for name, truth in run(fp32[family] / spec.path(spec.name), wide).items():
-            assert found[name].dtype == np.float32
-            np.testing.assert_array_equal(found[name], truth)
+    manifest = bundle.read(folder)
+    layer = manifest.proof.layers[-1] if manifest.proof else ""
+    made = set()
+    for name in manifest.graphs:
+        path = Path(bundle.MapSpec.path(name))
+        found = run(folder / path, of_layer(halves, layer))
+        for output, truth in run(fp32[family] / path, of_layer(wide, layer)).items():
+            assert found[output].dtype == np.float32
+            np.testing.assert_array_equal(found[output], truth, err_msg=output)
+            made.add(output.removesuffix("-tuned"))
+    assert made >= {output for spec in manifest.maps for output in spec.outputs}
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("family", ["text", "video"])
+def test_gradients_stay_as_they_are_in_a_lower_precision(
+    lowered: Make, fp32: dict[str, Path], family: str, precision: Lower
+) -> None:
+    gradients = Path("maps/gradients.onnx")
+    folder = lowered(family, precision)
+    assert (folder / gradients).read_bytes() == (fp32[family] / gradients).read_bytes()
+
+
+NEAR = {"fp16": 0.02, "int8": 0.5}  # of the largest value; int8 of weights like these is rough
+PROVEN = {"fp16": 4e-3, "int8": 1e-5}  # fp16 rounds what it mixes to 11 bits
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_map_of_a_lower_precision_is_served_and_near(
+    lowered: Make, fp32: dict[str, Path], family: str, precision: Lower
+) -> None:
+    outcomes: dict[str, dict[float, Outcome]] = {}
+    for kind, folder in (("fp32", fp32[family]), (precision, lowered(family, precision))):
+        limits = {"batch_tokens": 2048, "batch_pixels": 2**24, "batch_tap_bytes": 2**28}
+        predictor = Predictor.load(folder, SessionPool(device="cpu"), Limits(), **limits)
+        feeds, item = one_input(folder, seed=3), predictor.blank(20)
+        item = replace(item, tensors={name: feeds[name][0] for name in item.tensors})
+        for discard in (0.0, 0.3):
+            wanted = replace(
+                predictor.everything, selection=Selection(target=2, heads="max", layers=0, discard=discard)
+            )
+            (outcome,) = predictor.run([predictor.job(item, wanted)])
+            outcomes.setdefault(kind, {})[discard] = outcome
+    truth, found = outcomes["fp32"][0.0], outcomes[precision][0.0]
+    assert set(found.maps) == {spec.name for spec in bundle.read(fp32[family]).maps}
+    for name, one in found.maps.items():
+        for layer, expected in zip(one.layers, truth.maps[name].layers, strict=True):
+            assert layer.dtype == np.float32
+            assert np.abs(layer - expected).max() <= NEAR[precision] * np.abs(expected).max(), name
+    for name, one in outcomes[precision][0.3].maps.items():
+        assert all(np.isfinite(layer).all() for layer in one.layers), name
+    if family == "image":
+        return
+    for name in ("relevance", "grad_sam"):  # which are made by the same graph as ever
+        np.testing.assert_array_equal(found.maps[name].layers[0], truth.maps[name].layers[0])
+    assert found.proof is not None
+    assert found.proof.row_sum_error < 1e-5
+    assert found.proof.output_error < PROVEN[precision]
 
 
 @pytest.mark.parametrize("family", ["text", "video"])
@@ -279,7 +355,7 @@ def test_a_bundle_of_lower_precision_is_packed_whole(
     assert judge.precisions == [precision, "fp32"]
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint.name]
     assert stages[-2:] == [precision, "measure"]
-    built = 1 + len(manifest.maps)  # the stages that were taken as they are
+    built = 1 + len(manifest.graphs)  # the stages that were taken as they are
     assert len(stages) == packing.steps(checkpoint, lowering) - built
 
 

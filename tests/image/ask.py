@@ -96,6 +96,10 @@ def everything(server: Server) -> Iterator[str]:
     """Ask it all; what holds, one by one. Raises AssertionError or OSError where something does not."""
     server.get("/healthz")
     yield "it is alive"
+    page = server.get("/").decode()
+    for part in re.findall(r'(?:src|href)="(/ui/[^"]+)"', page):
+        server.get(part)
+    yield "its page is there, and all that it is made of"
     question = json.dumps({"text": RUST, "maps": ["rollout"]}).encode()
     prediction = server.predict("/v1/models/code-language/predict", question, "application/json")
     if prediction["label"] != "rust":

@@ -25,7 +25,7 @@ from torchvision import transforms
 from models.cbam import CBAMResNet
 from models.checkpoints.checkpoint import Choices
 from models.checkpoints.read import read
-from service.job import Job, Payload
+from service.job import Job, Payload, Wanted
 from service.predictor import Predictor
 
 NAMES = ["ant", "bee", "cat", "dog", "elk"]
@@ -251,7 +251,7 @@ def check(
     seen = Seen(model, channel=channel, spatial=spatial)
     precise = copy.deepcopy(model).double()
     all_logits = []
-    jobs = [Job(item=predictor.decode(Payload(data=data)), maps=MAPS) for data in PICTURES]
+    jobs = [Job(item=predictor.decode(Payload(data=data)), wanted=Wanted(maps=MAPS)) for data in PICTURES]
     outcomes = predictor.run(jobs)
     for data, job, outcome in zip(PICTURES, jobs, outcomes, strict=True):
         pixels = transform(opened(data))[None]

@@ -36,11 +36,14 @@ from models.checkpoints.config import Config
 from models.checkpoints.tokens import text_input
 from service.bundle import TextInput
 from service.decode.text import TextDecoder
-from service.job import Job, Outcome, Payload
+from service.job import Job, Outcome, Payload, Wanted
+from service.maps import DEFAULT, Selection
 from service.predictor import Predictor
 
 Array = NDArray[Any]
-LOGITS, ROWS = 1e-4, 1e-5  # how far from transformers
+Relevance = Callable[..., tuple[Array, Array]]
+LOGITS, ROWS, RELEVANCE = 1e-4, 1e-5, 1e-4  # how far from transformers; the last of the largest value
+MAPS = {"cls", "rollout", "received", "value_norm", "relevance", "grad_sam", "attention"}
 CORPUS = [
     "The quick brown fox jumps over the lazy dog, and the dog does not mind at all.",
     "Attention is what a model looks at; a map of it shows where.",
@@ -230,9 +233,10 @@ def served(
     return Served(model=model, tokenizer=AutoTokenizer.from_pretrained(folder), predictor=export(folder))
 
 
-def run(predictor: Predictor, payloads: list[Payload]) -> list[Outcome]:
+def run(predictor: Predictor, payloads: list[Payload], selection: Selection = DEFAULT) -> list[Outcome]:
     maps = frozenset(spec.name for spec in predictor.manifest.maps)
-    return predictor.run([Job(item=predictor.decode(payload), maps=maps) for payload in payloads])
+    wanted = Wanted(maps=maps, selection=selection, proof=True)
+    return predictor.run([Job(item=predictor.decode(payload), wanted=wanted) for payload in payloads])
 
 
 @torch.no_grad()
@@ -301,10 +305,49 @@ def test_a_mixed_batch_says_what_each_input_says_alone(served: Served) -> None:
     for payload, found in zip(payloads, run(served.predictor, payloads), strict=True):
         (alone,) = run(served.predictor, [payload])
         np.testing.assert_allclose(found.logits, alone.logits, atol=LOGITS, rtol=0)
-        assert set(found.maps) == {"cls", "rollout", "received"}
+        assert set(found.maps) == MAPS
         for name, one in found.maps.items():
             for layer, other in zip(one.layers, alone.maps[name].layers, strict=True):
-                np.testing.assert_allclose(layer, other, atol=1e-4 if name == "received" else ROWS, rtol=0)
+                np.testing.assert_allclose(
+                    layer, other, atol=ROWS * max(1, 10 * other.max()), rtol=0, err_msg=name
+                )
+
+
+@pytest.mark.parametrize("text", [*TEXTS, LONG], ids=range(len(TEXTS) + 1))
+def test_relevance_of_a_text_is_autograd_s_through_transformers(
+    served: Served, text: str, relevance: Relevance
+) -> None:
+    encoding = served.tokenizer(text, truncation=True, return_tensors="pt")
+    for target in range(len(served.predictor.manifest.labels)):
+        expected, exact = [], []
+        for model, into in ((served.model, expected), (served.model.double(), exact)):
+            outputs = model(**encoding, output_attentions=True)
+            into += relevance(outputs.logits[0, target], outputs.attentions)
+            served.model.float()
+        (outcome,) = run(served.predictor, [Payload(data=text)], Selection(target=target))
+        for name, fp32, truth in zip(("relevance", "grad_sam"), expected, exact, strict=True):
+            (found,) = outcome.maps[name].layers
+            assert found.shape == truth.shape
+            largest, rounding = np.abs(truth).max(), np.abs(fp32 - truth).max()
+            assert largest > 1e-3
+            assert np.abs(found - truth).max() <= max(RELEVANCE * largest, 2 * rounding), (name, target)
+
+
+@pytest.mark.parametrize("text", [*TEXTS, LONG], ids=range(len(TEXTS) + 1))
+def test_every_row_of_every_layer_is_that_of_transformers(served: Served, text: str) -> None:
+    encoding = served.tokenizer(text, truncation=True, return_tensors="pt")
+    with torch.no_grad():
+        attentions = served.model(**encoding, output_attentions=True).attentions
+        exact = served.model.double()(**encoding, output_attentions=True).attentions
+    served.model.float()
+    for layer, (expected, truth) in enumerate(zip(attentions, exact, strict=True)):
+        (outcome,) = run(served.predictor, [Payload(data=text)], Selection(layers=layer))
+        (found,) = outcome.maps["attention"].layers
+        rounding = float((expected - truth).abs().max())
+        assert np.abs(found - truth[0].numpy()).max() <= max(ROWS, 2 * rounding)
+        assert outcome.proof is not None
+        assert outcome.proof.row_sum_error < ROWS
+        assert outcome.proof.output_error < ROWS
 
 
 def test_outputs_are_far_from_uniform(served: Served) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from torch import Tensor
 from transformers import (
     DeiTConfig,
     DeiTForImageClassificationWithTeacher,
@@ -22,11 +23,13 @@ from transformers import (
     ViTImageProcessorPil,
 )
 
-from service.job import Job, Outcome, Payload
+from service.job import Job, Outcome, Payload, Wanted
+from service.maps import DEFAULT, Selection
 from service.predictor import Predictor
 
 Array = NDArray[Any]
-LOGITS, ROWS, ROLLOUT = 1e-4, 1e-5, 1e-6  # how far from transformers
+Relevance = Callable[..., tuple[Array, Array]]
+LOGITS, ROWS, ROLLOUT, RELEVANCE = 1e-4, 1e-5, 1e-6, 1e-4  # how far from transformers
 SMALL: dict[str, Any] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -72,6 +75,7 @@ class Theirs:
     """What transformers says of each picture; attentions [layers][picture, H, N, N]."""
 
     model: PreTrainedModel
+    pixels: Tensor
     logits: Array
     attentions: list[Array]
     exact_logits: Array
@@ -87,6 +91,7 @@ def ask(model: PreTrainedModel, processor: Callable[..., Any]) -> Theirs:
     model.float()
     return Theirs(
         model=model,
+        pixels=pixels,
         logits=found.logits.numpy(),
         attentions=[attention.numpy() for attention in found.attentions],
         exact_logits=exact.logits.numpy(),
@@ -94,10 +99,10 @@ def ask(model: PreTrainedModel, processor: Callable[..., Any]) -> Theirs:
     )
 
 
-def serve(predictor: Predictor) -> list[Outcome]:
-    maps = frozenset(spec.name for spec in predictor.manifest.maps)
+def serve(predictor: Predictor, selection: Selection = DEFAULT) -> list[Outcome]:
+    wanted = Wanted(maps=frozenset(spec.name for spec in predictor.manifest.maps), selection=selection)
     items = [predictor.decode(Payload(data=data, content_type="image/jpeg")) for data in PICTURES]
-    return predictor.run([Job(item=item, maps=maps) for item in items])
+    return predictor.run([Job(item=item, wanted=wanted) for item in items])
 
 
 def check(predictor: Predictor, theirs: Theirs, *, prefix: int) -> None:
@@ -121,6 +126,27 @@ def check(predictor: Predictor, theirs: Theirs, *, prefix: int) -> None:
     assert np.abs(found.reshape(wanted.shape) - wanted).max() < ROLLOUT
 
 
+def check_relevance(predictor: Predictor, theirs: Theirs, relevance: Relevance, *, prefix: int) -> None:
+    """Both maps of gradients of every picture, of its own label and of another one."""
+    predicted = [int(logits.argmax()) for logits in theirs.logits]
+    for target in (None, 3):
+        outcomes = serve(predictor, Selection(target=target))
+        for pixels, label, outcome in zip(theirs.pixels, predicted, outcomes, strict=True):
+            both = []
+            for model, x in ((theirs.model, pixels), (theirs.model.double(), pixels.double())):
+                output = model(x[None], output_attentions=True)
+                logit = output.logits[0, label if target is None else target]
+                both.append(relevance(logit, output.attentions))
+                theirs.model.float()
+            for name, fp32, truth in zip(("relevance", "grad_sam"), *both, strict=True):
+                found, wanted = outcome.maps[name].layers[0].flatten(), truth[prefix:]
+                rounding = np.abs(fp32 - truth).max()
+                assert np.abs(found - wanted).max() <= max(RELEVANCE * np.abs(wanted).max(), 2 * rounding), (
+                    name
+                )
+                assert wanted.max() > 2 * np.median(wanted) > 0
+
+
 def rollout(attentions: list[Array]) -> Array:
     """The whole product of (A + I) / 2, last layer first: [picture, N, N]."""
     product = np.eye(attentions[0].shape[-1])
@@ -130,7 +156,7 @@ def rollout(attentions: list[Array]) -> Array:
 
 
 def test_vit_from_a_jpeg_is_that_of_transformers(
-    export: Callable[..., Predictor], tmp_path: Path, size: str
+    export: Callable[..., Predictor], relevance: Relevance, tmp_path: Path, size: str
 ) -> None:
     sizes = SMALL if size == "small" else {}
     processor = ViTImageProcessorPil(size=SMALL["image_size"]) if sizes else ViTImageProcessorPil()
@@ -138,11 +164,13 @@ def test_vit_from_a_jpeg_is_that_of_transformers(
     model = stirred(ViTForImageClassification(ViTConfig(**sizes, id2label=labels)))
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
-    check(export(tmp_path), ask(model, processor), prefix=1)
+    predictor, theirs = export(tmp_path), ask(model, processor)
+    check(predictor, theirs, prefix=1)
+    check_relevance(predictor, theirs, relevance, prefix=1)
 
 
 def test_deit_with_its_teacher_from_a_jpeg_is_that_of_transformers(
-    export: Callable[..., Predictor], tmp_path: Path, size: str
+    export: Callable[..., Predictor], relevance: Relevance, tmp_path: Path, size: str
 ) -> None:
     sizes = SMALL if size == "small" else {}
     processor = DeiTImageProcessorPil(size=54, crop_size=48) if sizes else DeiTImageProcessorPil()
@@ -150,4 +178,6 @@ def test_deit_with_its_teacher_from_a_jpeg_is_that_of_transformers(
     model = stirred(DeiTForImageClassificationWithTeacher(DeiTConfig(**sizes, id2label=labels)))
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
-    check(export(tmp_path), ask(model, processor), prefix=2)
+    predictor, theirs = export(tmp_path), ask(model, processor)
+    check(predictor, theirs, prefix=2)
+    check_relevance(predictor, theirs, relevance, prefix=2)

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, VideoMAEImageProcessorPil, XCLIPConfig, XCLIPModel
 from yacs.config import CfgNode
 
-from service.job import Job, Outcome, Payload
+from service.job import Job, Outcome, Payload, Wanted
 from service.predictor import Predictor
 
 NAMES = ("jump", "catching the ball", "a", "playing the trombone", "the cat's nap")
@@ -239,7 +239,8 @@ def pixel_values(processor: VideoMAEImageProcessorPil, data: bytes) -> Tensor:
 
 def served(predictor: Predictor, *clips: bytes) -> list[Outcome]:
     """What one batch of these clips gives."""
-    return predictor.run([Job(item=predictor.decode(Payload(data=data)), maps=MAPS) for data in clips])
+    wanted = Wanted(maps=MAPS)
+    return predictor.run([Job(item=predictor.decode(Payload(data=data)), wanted=wanted) for data in clips])
 
 
 def reference(model: XCLIPModel, ids: dict[str, Tensor], values: Tensor) -> Reference:

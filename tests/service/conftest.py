@@ -14,6 +14,7 @@ from typing import Any
 import av
 import httpx2
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from fastapi.testclient import TestClient
@@ -25,7 +26,10 @@ from export.pack import pack
 from models.checkpoints import native
 from models.checkpoints.checkpoint import Checkpoint
 from models.text import TextConfig, TextTransformer
+from models.vit import ViTConfig, VisionTransformer
+from service import bundle
 from service.app import create_app
+from service.decode.item import Item
 from service.decode.limits import Limits
 from service.predictor import Predictor
 from service.sessions import SessionPool
@@ -90,6 +94,136 @@ def predictors(repository: Path) -> dict[str, Predictor]:
         for folder in repository.glob("*/1")
     ]
     return {predictor.manifest.family: predictor for predictor in loaded}
+
+
+@pytest.fixture(scope="session")
+def gallery(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny models, and a vision transformer with two tokens before its patches."""
+    root = tmp_path_factory.mktemp("gallery")
+    shutil.copytree(repository, root, dirs_exist_ok=True)
+    torch.manual_seed(3)
+    model = VisionTransformer(
+        ViTConfig(
+            image=(32, 24),
+            patch=(8, 8),
+            labels=4,
+            width=32,
+            layers=2,
+            heads=4,
+            feedforward=64,
+            distillation=True,
+            teacher=True,
+        )
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(2.0)
+    weights = tmp_path_factory.mktemp("vit") / "weights"
+    weights.write_bytes(b"made here")
+    pack(
+        Checkpoint(
+            model=model.eval(),
+            family="image",
+            architecture="vit",
+            source="here",
+            name="tiny-vit",
+            version="1",
+            description="Untrained, for tests.",
+            labels=("left", "right", "up", "down"),
+            activation="softmax",
+            preprocessing={
+                "kind": "image",
+                "resize_to": 40,
+                "height": 32,
+                "width": 24,
+                "mean": [0.5, 0.4, 0.3],
+                "std": [0.2, 0.3, 0.25],
+            },
+            card=None,
+            weights=(weights,),
+            tokenizer=None,
+        ),
+        root,
+    )
+    return root
+
+
+class Reference:
+    """The graphs of a bundle as they are, one input at a time: every tap, and from these each map."""
+
+    def __init__(self, folder: Path) -> None:
+        self.manifest = bundle.read(folder)
+        self._folder = folder
+        self._sessions: dict[str, Any] = {}
+
+    def _run(self, path: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if path not in self._sessions:
+            self._sessions[path] = onnxruntime.InferenceSession(
+                self._folder / path, providers=["CPUExecutionProvider"]
+            )
+        session = self._sessions[path]
+        feeds = {one.name: tensors[one.name] for one in session.get_inputs()}
+        names = [one.name for one in session.get_outputs()]
+        return dict(zip(names, session.run(names, feeds), strict=True))
+
+    def taps(self, item: Item) -> dict[str, np.ndarray]:
+        """Inputs, logits and taps of one input, each a batch of one."""
+        inputs = {name: tensor[None] for name, tensor in item.tensors.items()}
+        if self.manifest.family == "text":
+            inputs["lengths"] = np.array([len(item.tensors["input_ids"])])
+        return inputs | self._run("model.onnx", inputs)
+
+    def map(
+        self,
+        item: Item,
+        name: str,
+        *,
+        target: int | None = None,
+        layer: int = -1,
+        rows: tuple[int, int] | None = None,
+        frame: int = 0,
+        fuse: str = "mean",
+        discard: float = 0.0,
+    ) -> list[np.ndarray]:
+        """What a map has for each of its layers, or for the one of a slice."""
+        spec = next(spec for spec in self.manifest.maps if spec.name == name)
+        tensors = self.taps(item)
+        if spec.sliced:
+            for tap in ("query", "key"):
+                tensors[tap] = tensors[f"{spec.layers[layer]}.{tap}"]
+            tensors["rows"] = np.arange(*(rows or (0, tensors["query"].shape[-2])))
+        best = int(tensors["logits"][0].argmax())
+        tensors["target"] = np.array([best if target is None else target])
+        tensors["frame"] = np.array([frame])
+        tensors["fuse"] = np.array([("mean", "max", "min").index(fuse)])
+        tensors["discard"] = np.array([discard], np.float32)
+        tuned = "-tuned" if spec.tunable and (fuse != "mean" or discard) else ""
+        found = self._run(f"maps/{spec.graph}{tuned}.onnx", tensors)
+        return [found[output + tuned][0] for output in spec.outputs]
+
+
+@pytest.fixture(scope="session")
+def references(gallery: Path) -> dict[str, Reference]:
+    """The bundles of the gallery by name."""
+    return {folder.parent.name: Reference(folder) for folder in gallery.glob("*/1")}
+
+
+@pytest.fixture(scope="session")
+def gallery_predictors(gallery: Path) -> dict[str, Predictor]:
+    """The models of the gallery by name."""
+    pool = SessionPool(device="cpu")
+    sizes = {"batch_tokens": 512, "batch_pixels": 100_000, "batch_tap_bytes": 2**28}
+    return {
+        folder.parent.name: Predictor.load(folder, pool, Limits(), **sizes) for folder in gallery.glob("*/1")
+    }
+
+
+@pytest.fixture(scope="session")
+def gallery_client(gallery: Path, settings: Settings) -> Iterator[TestClient]:
+    """The whole application on the gallery."""
+    with TestClient(create_app(settings.model_copy(update={"models": gallery}))) as client:
+        yield client
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ LABELS = ["left", "right", "up", "down"]
 def logits(predictors: dict[str, Predictor]) -> np.ndarray:
     """What the tiny text model says of TEXT, without a server."""
     predictor = predictors["text"]
-    (outcome,) = predictor.run([Job(item=predictor.decode(Payload(data=TEXT)), maps=frozenset())])
+    (outcome,) = predictor.run([Job(item=predictor.decode(Payload(data=TEXT)))])
     assert outcome.logits.min() < 0 < outcome.logits.max()
     return outcome.logits
 

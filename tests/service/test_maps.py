@@ -25,6 +25,7 @@ def spec(
         layers=tuple(f"layer.{index}" for index in range(layers)),
         default_layer=default,
         heads=HEADS if "head" in axes else None,
+        graph="m",
         inputs=(),
         outputs=tuple(f"m.{index}" for index in range(layers or 1)),
     )
@@ -63,7 +64,7 @@ def test_an_index_takes_the_layer_axis_away_and_a_list_keeps_it(
     found = rows.select(Selection(layers=layers), predicted=0)
     assert (found.axes, found.layers, found.heads) == (axes, chosen, "mean")
     np.testing.assert_allclose(found.values, values[chosen].mean(-2), rtol=1e-6)
-    assert found.drawable == (axes == ("token",))
+    assert found.several == (axes != ("token",))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_a_label_is_chosen_and_the_predicted_one_if_none_is(target: int | None, 
     found = cam.select(Selection(target=target), predicted=5)
     assert (found.axes, found.target, found.layers, found.heads) == (("row", "column"), chosen, "all", None)
     np.testing.assert_array_equal(found.values, values[chosen])
-    assert found.drawable
+    assert not found.several
 
 
 def test_a_label_is_chosen_behind_heads_and_layers() -> None:

@@ -73,7 +73,7 @@ def test_a_pair_is_answered_as_torch_answers_it(ask: Any, regression: Checkpoint
     with torch.no_grad():
         outputs, taps = regression.model(**inputs)
         program = regression.model.programs()["cls"]  # type: ignore[operator]
-        rows = program(*({**inputs, **outputs, **taps}[name] for name in program.taps))
+        rows = program(*({**inputs, **outputs, **taps}[name] for name in program.inputs))
     np.testing.assert_allclose(one["score"], outputs["logits"][0, 0], atol=1e-4)
     expected = torch.stack([layer[0] for layer in rows])  # [L, H, N]
     np.testing.assert_allclose(one["maps"][0]["values"], expected, atol=1e-5)

@@ -23,7 +23,7 @@ from service.decode.item import Item, TextItem
 from service.decode.limits import Limits
 from service.errors import InvalidInput, UnknownOption, UnsupportedMedia
 from service.graphs import Graphs
-from service.job import Job, Outcome, Payload
+from service.job import Job, Outcome, Payload, Wanted
 from service.predictor import Predictor, Unloaded
 from service.scheduler import Scheduler
 from service.sessions import OutOfMemory, Program, SessionPool
@@ -56,6 +56,11 @@ def all_maps(predictor: Predictor) -> frozenset[str]:
     return frozenset(spec.name for spec in predictor.manifest.maps)
 
 
+def job(item: Item, *maps: str) -> Job:
+    """An input of which these maps are wanted."""
+    return Job(item=item, wanted=Wanted(maps=frozenset(maps)))
+
+
 def assert_same(found: Outcome, expected: Outcome, maps: frozenset[str]) -> None:
     """Equal logits, and exactly these maps, equal in every layer."""
     np.testing.assert_allclose(found.logits, expected.logits, atol=TOLERANCE, rtol=0)
@@ -71,24 +76,31 @@ def assert_same(found: Outcome, expected: Outcome, maps: frozenset[str]) -> None
 def alone(predictors: dict[str, Predictor], items: dict[str, list[Item]]) -> dict[str, list[Outcome]]:
     """Every input with every map, each run on its own."""
     return {
-        family: [predictor.run([Job(item=item, maps=all_maps(predictor))])[0] for item in items[family]]
+        family: [predictor.run([job(item, *all_maps(predictor))])[0] for item in items[family]]
         for family, predictor in predictors.items()
     }
 
 
 def torch_says(checkpoint: Checkpoint, item: Item) -> tuple[np.ndarray, dict[str, list[np.ndarray]]]:
-    """Logits and maps of one input from the checkpoint itself, by the explicit softmax, without a batch."""
+    """Logits and maps of one input from the checkpoint itself, by the explicit softmax, without a batch.
+
+    Maps of gradients are of the best label; slices hold every query token of the last layer, of frame 0.
+    """
     inputs = {name: torch.from_numpy(tensor)[None] for name, tensor in item.tensors.items()}
     if checkpoint.family == "text":
         inputs["lengths"] = torch.tensor([len(item.tensors["input_ids"])])
     with torch.no_grad():
         outputs, taps = checkpoint.model(**inputs)
         tensors = {**inputs, **outputs, **taps}
+        tensors |= {"target": outputs["logits"].argmax(1), "frame": torch.tensor([0])}
         programs: dict[str, Any] = checkpoint.model.programs()  # type: ignore[operator]
-        maps = {
-            name: [layer[0].numpy() for layer in program(*(tensors[tap] for tap in program.taps))]
-            for name, program in programs.items()
-        }
+        maps = {}
+        for name, program in programs.items():
+            found = dict(tensors)
+            if program.sliced:
+                found |= {kind: taps[f"{program.layers[-1]}.{kind}"] for kind in ("query", "key")}
+                found["rows"] = torch.arange(found["query"].shape[-2])
+            maps[name] = [layer[0].numpy() for layer in program(*(found[tap] for tap in program.inputs))]
     return outputs["logits"][0].numpy(), maps
 
 
@@ -97,7 +109,7 @@ def test_a_batch_says_what_torch_says_of_each_input_alone(
 ) -> None:
     predictor = predictors[checkpoint.family]
     maps = all_maps(predictor)
-    outcomes = predictor.run([Job(item=item, maps=maps) for item in items[checkpoint.family]])
+    outcomes = predictor.run([job(item, *maps) for item in items[checkpoint.family]])
     for item, outcome in zip(items[checkpoint.family], outcomes, strict=True):
         logits, expected = torch_says(checkpoint, item)
         np.testing.assert_allclose(outcome.logits, logits, atol=TOLERANCE, rtol=0)
@@ -118,7 +130,7 @@ def test_a_batch_does_not_change_a_prediction(
 ) -> None:
     predictor = predictors[family]
     maps = all_maps(predictor)
-    outcomes = predictor.run([Job(item=item, maps=maps) for item in items[family]])
+    outcomes = predictor.run([job(item, *maps) for item in items[family]])
     for found, expected in zip(outcomes, alone[family], strict=True):
         assert_same(found, expected, maps)
 
@@ -138,7 +150,7 @@ def test_each_job_of_a_batch_gets_the_maps_it_asked_for(
     order = rng.permutation(5)
     wanted = [frozenset(name for name in names if rng.random() < 0.4) for _ in order]
     wanted[seed] = frozenset()
-    jobs = [Job(item=items[family][index], maps=maps) for index, maps in zip(order, wanted, strict=True)]
+    jobs = [job(items[family][index], *maps) for index, maps in zip(order, wanted, strict=True)]
     for index, maps, found in zip(order, wanted, predictor.run(jobs), strict=True):
         assert_same(found, alone[family][index], maps)
 
@@ -158,7 +170,7 @@ def test_several_threads_at_once_get_their_own_answers(
         together.wait()
         for index in (start, (start + 2) % 5):
             pair = [index, (index + 1) % 5]
-            outcomes = predictor.run([Job(item=items[family][one], maps=maps) for one in pair])
+            outcomes = predictor.run([job(items[family][one], *maps) for one in pair])
             for one, found in zip(pair, outcomes, strict=True):
                 assert_same(found, alone[family][one], maps)
 
@@ -199,25 +211,19 @@ def test_without_maps_no_tap_is_fetched_and_no_program_runs(
     watched: tuple[Predictor, Watched, dict[str, Watched]], items: dict[str, list[Item]]
 ) -> None:
     predictor, model, programs = watched
-    predictor.run([Job(item=item, maps=frozenset()) for item in items["text"]])
+    predictor.run([job(item) for item in items["text"]])
     assert model.runs == [(5, ["logits"])]
-    assert [program.runs for program in programs.values()] == [[], [], []]
+    assert all(program.runs == [] for program in programs.values())
 
 
 def test_only_rows_of_jobs_that_ask_go_into_a_program(
     watched: tuple[Predictor, Watched, dict[str, Watched]], items: dict[str, list[Item]]
 ) -> None:
     predictor, model, programs = watched
-    wanted: list[frozenset[str]] = [
-        frozenset(),
-        frozenset({"cls"}),
-        frozenset(),
-        frozenset({"cls"}),
-        frozenset(),
-    ]
-    predictor.run([Job(item=item, maps=maps) for item, maps in zip(items["text"], wanted, strict=True)])
+    wanted = [[], ["cls"], [], ["cls"], []]
+    predictor.run([job(item, *maps) for item, maps in zip(items["text"], wanted, strict=True)])
     assert [rows for rows, _ in programs["cls"].runs] == [2]
-    assert programs["rollout"].runs == programs["received"].runs == []
+    assert all(program.runs == [] for name, program in programs.items() if name != "cls")
     ((rows, outputs),) = model.runs
     assert rows == 5
     assert outputs == ["logits", *sorted(set(programs["cls"].inputs) - {"lengths"})]
@@ -227,7 +233,7 @@ def test_maps_outlive_their_batch_in_memory_of_their_own(
     predictors: dict[str, Predictor], items: dict[str, list[Item]]
 ) -> None:
     predictor = predictors["text"]
-    outcomes = predictor.run([Job(item=item, maps=frozenset({"cls"})) for item in items["text"]])
+    outcomes = predictor.run([job(item, "cls") for item in items["text"]])
     for layer in outcomes[0].maps["cls"].layers:
         assert layer.base is None
         assert layer.dtype == np.float32
@@ -299,7 +305,7 @@ def test_unknown_maps_are_named(predictors: dict[str, Predictor]) -> None:
     assert predictor.check_maps(["cls", "cls"]) == {"cls"}
     with pytest.raises(UnknownOption, match="no map 'cam'") as caught:
         predictor.check_maps(["cls", "cam"])
-    assert (caught.value.field, caught.value.limit) == ("maps", "cls, rollout, received")
+    assert (caught.value.field, caught.value.limit) == ("maps", ", ".join(spec.name for spec in predictor.manifest.maps))
 
 
 @pytest.mark.parametrize("declared", [None, "", "application/octet-stream", "text/plain", "text/x-python"])
@@ -338,10 +344,14 @@ def test_warming_up_runs_every_shape_through_the_model_and_every_map(
     predictor.warm_up()
     # 1 to 64 tokens alone, and 8 x 64: the batches of shorter texts cost as much.
     assert [rows for rows, _ in model.runs] == [1] * 7 + [8]
-    for program in programs.values():
-        assert [rows for rows, _ in program.runs] == [1] * 7 + [8]
-    taps = {tap for program in programs.values() for tap in program.inputs} - {"lengths"}
-    assert {frozenset(outputs) for _, outputs in model.runs} == {frozenset({"logits", *taps})}
+    for name, program in programs.items():
+        each = [1] * 15 if name in ("attention", "proof") else [1] * 7 + [8]  # of one row alone
+        assert [rows for rows, _ in program.runs] == ([] if name.endswith("-tuned") else each)
+    taps = {f"layers.{layer}.{tap}" for layer in (0, 1) for tap in ("query", "key", "value")}
+    for _, outputs in model.runs:
+        proven = set(outputs) - {"logits", *taps}
+        assert len(outputs) == len({"logits", *taps, *proven})
+        assert proven in ({"layers.0.mixed"}, {"layers.1.mixed"})
 
 
 def test_warming_up_says_what_it_ran(
@@ -367,13 +377,13 @@ def test_a_closed_model_says_so_and_still_decodes(
     predictor = Predictor.load(
         folder, SessionPool(device="cpu"), Limits(), batch_tokens=1, batch_pixels=1, batch_tap_bytes=1
     )
-    job = predictor.smallest
-    predictor.run([job])
+    smallest = predictor.smallest
+    predictor.run([smallest])
     assert not predictor.closed
     predictor.close()
     assert predictor.closed
     with pytest.raises(Unloaded, match="tiny-text/1 was unloaded"):
-        predictor.run([job])
+        predictor.run([smallest])
     predictor.close()  # again: nothing
     payload = Payload(data="kept")  # a kept prediction is drawn on its input
     assert predictor.decode(payload).tokens == predictors["text"].decode(payload).tokens
@@ -390,7 +400,7 @@ def test_memory_that_does_not_suffice_beside_the_graphs_is_said_so(
 
     monkeypatch.setattr(predictor._graphs, "stack", exhausted)
     with pytest.raises(OutOfMemory):
-        predictor.run([Job(item=items["text"][0])])
+        predictor.run([job(items["text"][0])])
 
 
 def test_logits_that_do_not_match_the_labels_are_refused(predictors: dict[str, Predictor]) -> None:
@@ -410,7 +420,7 @@ def test_a_batch_costs_tokens_or_pixels(
     predictors: dict[str, Predictor], items: dict[str, list[Item]]
 ) -> None:
     assert [predictors[family].limits.cost for family in FAMILIES] == [512, 100_000, 100_000]
-    assert [Job(item=item, maps=frozenset()).cost for item in items["text"]] == [
+    assert [job(item).cost for item in items["text"]] == [
         min(len(text.encode()), 62) + 2 for text in TEXTS
     ]
     assert {item.cost for item in items["image"]} == {32 * 32}
@@ -464,7 +474,7 @@ def test_in_int8_with_dynamic_ranges_an_outlier_does_not_touch_its_neighbour(
 ) -> None:
     predictor, item = quantised(family), items[family][1]
     maps = all_maps(predictor)
-    ordinary, extreme = Job(item=item, maps=maps), Job(item=outlier(item), maps=maps)
+    ordinary, extreme = job(item, *maps), job(outlier(item), *maps)
     assert ordinary.cost == extreme.cost
     (alone,) = predictor.run([ordinary])
     mixed, _ = predictor.run([ordinary, extreme])
@@ -492,7 +502,7 @@ def test_in_int8_with_static_ranges_inputs_may_share_a_batch(
 ) -> None:
     predictor, item = quantised("image"), items["image"][1]
     maps = all_maps(predictor)
-    ordinary, extreme = Job(item=item, maps=maps), Job(item=outlier(item), maps=maps)
+    ordinary, extreme = job(item, *maps), job(outlier(item), *maps)
     assert predictor.limits.cost > 2 * ordinary.cost
     (alone,) = predictor.run([ordinary])
     for batch, row in (([ordinary, extreme], 0), ([extreme, extreme, ordinary], 2)):

@@ -12,7 +12,7 @@ from ulid import ULID
 from service.bundle import MapSpec
 from service.errors import Expired, NotFound
 from service.job import Payload
-from service.maps import AttentionMap
+from service.maps import AttentionMap, Made
 from service.predictor import Predictor
 from service.store import RECORD_BYTES, Record, Store, StoredItem
 
@@ -24,6 +24,7 @@ SPEC = MapSpec(
     layers=(),
     default_layer=None,
     heads=None,
+    graph="cls",
     inputs=(),
     outputs=("cls",),
 )
@@ -58,8 +59,8 @@ class Clock:
         return str(ULID.from_timestamp(self.now))
 
 
-def attention_map(nbytes: int) -> AttentionMap:
-    return AttentionMap(spec=SPEC, layers=(np.zeros(nbytes // 4, np.float32),))
+def attention_map(nbytes: int, **made: Any) -> AttentionMap:
+    return AttentionMap(spec=SPEC, layers=(np.zeros(nbytes // 4, np.float32),), made=Made(**made))
 
 
 def record(nbytes: int = 10_000, items: int = 1) -> Record:
@@ -100,7 +101,7 @@ def test_the_least_recently_used_leaves_where_bytes_run_short(store: Store, cloc
 
 
 def test_bytes_are_those_of_inputs_maps_and_the_answer() -> None:
-    maps = {"cls": attention_map(400), "rollout": attention_map(800)}
+    maps = {one.key: one for one in (attention_map(400), attention_map(800, target=1))}
     item = StoredItem(payload=Payload(data=b"x" * 50), view=None, predicted=0, maps=maps)
     text = StoredItem(payload=Payload(data="abc"), view=None, predicted=0, maps={})
     kept = Record(predictor=PREDICTOR, items=(item, text), answer=b"y" * 7000)
@@ -133,9 +134,10 @@ def test_further_maps_are_kept_and_counted_but_make_nothing_younger(store: Store
     key = clock.id()
     store.put(key, record(items=2))
     clock.now += 59
-    store.add_maps(key, 1, {"cls": attention_map(4000)})
-    store.add_maps(key, 1, {"rollout": attention_map(4000)})
-    assert [set(item.maps) for item in store.get(key).items] == [set(), {"cls", "rollout"}]
+    one, other = attention_map(4000, target=1), attention_map(4000, target=2)
+    store.add_maps(key, 1, [one])
+    store.add_maps(key, 1, [other])
+    assert [dict(item.maps) for item in store.get(key).items] == [{}, {one.key: one, other.key: other}]
     assert repr(store) == "<Store records=1 bytes=18000>"
     clock.now += 2
     with pytest.raises(Expired):
@@ -145,12 +147,12 @@ def test_further_maps_are_kept_and_counted_but_make_nothing_younger(store: Store
 def test_maps_that_do_not_fit_are_left_out(store: Store, clock: Clock) -> None:
     key = clock.id()
     store.put(key, record())
-    store.add_maps(key, 0, {"cls": attention_map(40_000)})
+    store.add_maps(key, 0, [attention_map(40_000)])
     assert store.get(key).items[0].maps == {}
 
 
 def test_maps_of_a_record_that_has_left_are_left_out(store: Store, clock: Clock) -> None:
-    store.add_maps(clock.id(), 0, {"cls": attention_map(400)})
+    store.add_maps(clock.id(), 0, [attention_map(400)])
     assert repr(store) == "<Store records=0 bytes=0>"
 
 

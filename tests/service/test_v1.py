@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from service.job import Job, Payload
+from service.job import Payload, Wanted
 from service.predictor import Predictor
 from service.schemas import Answer
 
@@ -63,7 +63,7 @@ def expected(predictors: dict[str, Predictor], media: dict[str, tuple[str | byte
     for family, predictor in predictors.items():
         item = predictor.decode(Payload(data=media[family][0]))
         maps = frozenset(spec.name for spec in predictor.manifest.maps)
-        (outcome,) = predictor.run([Job(item=item, maps=maps)])
+        (outcome,) = predictor.run([predictor.job(item, Wanted(maps=maps))])
         found[family] = outcome, predictor.scores(outcome.logits)
     return found
 
@@ -103,7 +103,8 @@ def test_a_model_is_described(client: TestClient, predictors: dict[str, Predicto
                 list(spec.layers),
                 spec.heads,
             )
-            assert {"json", "npy"} < set(one["formats"])
+            assert {"json", "npy"} <= set(one["formats"])
+            assert {"png", "webp"} <= set(one["formats"]) or spec.kind == "grid_matrix"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -133,7 +134,7 @@ def test_every_map_is_answered_as_the_model_makes_it(
     for found in one["maps"]:
         spec = predictors[family].manifest.map(found["name"])
         assert spec is not None
-        values = outcome.maps[spec.name].layers[spec.default_layer or 0]
+        values = outcome.maps[spec.name].layers[0 if spec.sliced else spec.default_layer or 0]
         axes = list(spec.axes)
         if "head" in axes:
             values = values.mean(axes.index("head"))
@@ -297,11 +298,11 @@ def test_layers_heads_and_labels_of_the_answer_are_those_of_its_links(client: Te
     np.testing.assert_allclose(array(client, found["links"]["npy"]), found["values"], atol=1e-5)
 
 
-def test_what_cannot_be_drawn_is_linked_as_numbers_alone(client: TestClient, ask: Any) -> None:
+def test_what_is_no_page_is_linked_as_a_sheet_and_as_numbers(client: TestClient, ask: Any) -> None:
     (one,) = ask("text", maps="cls", layers="all", heads="all")["predictions"]
     (found,) = one["maps"]
     assert found["axes"] == ["layer", "head", "token"]
-    assert set(found["links"]) == {"json", "npy"}
+    assert set(found["links"]) == {"png", "webp", "json", "npy"}
     assert list(array(client, found["links"]["npy"]).shape) == found["shape"]
 
 
@@ -322,9 +323,10 @@ def test_a_map_not_asked_for_at_first_can_be_fetched_later(
             values = values[scores.argmax()]
         last = "?layer=-1" if spec.layers else ""
         np.testing.assert_allclose(array(client, f"{link}.npy{last}"), values, atol=1e-5)
-        assert name in inference.store.get(key).item(0).maps
+        assert name in {kept for kept, _ in inference.store.get(key).item(0).maps}
         drawn = "html" if family == "text" else "webp"
-        assert client.get(f"{link}.{drawn}").status_code == 200
+        row = "?token=0" if spec.sliced else ""
+        assert client.get(f"{link}.{drawn}{row}").status_code == 200
 
 
 def test_a_map_is_made_once_and_kept(client: TestClient, ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -302,3 +302,53 @@ def test_a_blank_item_is_a_black_picture() -> None:
     assert not item.tensors["pixels"].any()
     assert item.original.shape == (32, 32, 3)
     assert item.view.seen == (0, 0, 32, 32)
+
+
+def half(width: int, height: int) -> tuple[int, int]:
+    return max(width // 2, 1), max(height // 2, 1)
+
+
+def own(width: int, height: int) -> tuple[int, int]:
+    return width, height
+
+
+@pytest.mark.parametrize("orientation", [None, *range(1, 9)])
+def test_a_picture_to_draw_on_is_as_large_as_it_is_drawn(orientation: int | None) -> None:
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    data = encode(scene(801, 403), "JPEG", quality=95, exif=exif)
+    whole, canvas = decoder().decode(data), decoder().canvas(data, half)
+    assert canvas.view == whole.view
+    assert canvas.tensors == {}
+    assert canvas.original.shape[1::-1] == half(*whole.original.shape[1::-1])
+    shrunk = np.asarray(
+        Image.fromarray(whole.original).resize(canvas.original.shape[1::-1], Image.Resampling.BOX)
+    )
+    assert np.abs(canvas.original.astype(int) - shrunk).mean() < 2
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])
+def test_a_picture_drawn_in_its_own_size_is_the_whole_one(kind: str) -> None:
+    data = encode(scene(120, 90), kind)
+    whole, canvas = decoder().decode(data), decoder().canvas(data, own)
+    np.testing.assert_array_equal(canvas.original, whole.original)
+    assert (canvas.view, canvas.format) == (whole.view, whole.format)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "RGB"])
+def test_a_canvas_is_rgb_whatever_the_jpeg_is(mode: str) -> None:
+    assert decoder().canvas(encode(scene(200, 100).convert(mode), "JPEG"), half).original.shape == (
+        50,
+        100,
+        3,
+    )
+
+
+def test_a_canvas_has_the_limits_of_any_picture() -> None:
+    data = encode(scene(200, 100), "JPEG")
+    with pytest.raises(TooLarge) as caught:
+        decoder(Limits(max_pixels=10_000)).canvas(data, half)
+    assert caught.value.limit == 10_000
+    with pytest.raises(Undecodable):
+        decoder().canvas(data[: len(data) // 3], half)

@@ -9,7 +9,17 @@ from PIL import Image
 
 from service.decode.item import VideoItem
 from service.decode.view import View
-from service.render.clip import Clip, contact_strip, durations, frames, mean_frame, still, timeline
+from service.errors import InvalidInput
+from service.render.clip import (
+    MOST_PIXELS,
+    Clip,
+    contact_strip,
+    durations,
+    frames,
+    mean_frame,
+    still,
+    timeline,
+)
 from service.render.colors import table
 from service.render.encode import animation
 from service.render.options import RenderOptions
@@ -140,6 +150,23 @@ def test_a_contact_strip_never_enlarges_small_frames() -> None:
     )
     pixels = np.asarray(contact_strip(of(item, levels())))
     assert (pixels == table("viridis")[85]).all(-1).sum() == 32 * 32
+
+
+def test_many_frames_are_drawn_smaller_unless_a_size_is_asked_for(clip: VideoItem) -> None:
+    count = 300
+    many = replace(
+        clip,
+        original=np.zeros((count, 200, 400, 3), np.uint8),
+        indices=tuple(range(count)),
+        timestamps=tuple(i / 10 for i in range(count)),
+    )
+    made = of(many, np.zeros((count, 2, 2)))
+    pictures = made.all_pictures(640)
+    assert sum(picture.width * picture.height for picture in pictures) <= MOST_PIXELS
+    assert pictures[0].width > 200
+    with pytest.raises(InvalidInput) as caught:
+        of(many, np.zeros((count, 2, 2)), options=RenderOptions(size=400)).all_pictures(640)
+    assert (caught.value.field, caught.value.limit) == ("size", MOST_PIXELS)
 
 
 def test_the_mean_of_frames_is_their_mean(clip: VideoItem) -> None:

@@ -6,8 +6,8 @@ from PIL import Image
 
 from service.render.colors import table
 from service.render.legend import beneath, legend
-from service.render.lettering import drawable, ends, font, measure, number, shorten
-from service.render.scale import Scaled
+from service.render.lettering import drawable, ends, font, measure, number, shorten, wrap
+from service.render.scale import scaled
 from service.render.theme import DARK, LIGHT, Theme
 
 
@@ -20,8 +20,8 @@ def strip(
     low: float = 0.0,
     high: float = 0.42,
 ) -> Image.Image:
-    scaled = Scaled(values=np.zeros(1, np.float32), low=low, high=high, name="minmax")
-    return legend(width, scaled, title=title, colormap="viridis", smooth=smooth, theme=theme)
+    scale = scaled(np.array([low, high]), "minmax", default="peak")
+    return legend(width, scale, title=title, colormap="viridis", smooth=smooth, theme=theme)
 
 
 @pytest.mark.parametrize("width", [64, 65, 100, 159, 160, 300, 479, 640, 1280, 4096])
@@ -29,7 +29,7 @@ def strip(
 def test_a_legend_is_as_wide_as_its_picture_and_stays_low(width: int, title: str) -> None:
     picture = strip(width, title=title, smooth=True, low=-123456.0, high=0.000123)
     assert picture.width == width
-    assert picture.height <= max(120, width // 10)
+    assert picture.height <= max(240 if title and width < 160 else 120, width // 10)
 
 
 def test_a_picture_too_narrow_for_numbers_gets_a_wider_legend() -> None:
@@ -77,6 +77,7 @@ def test_at_every_width_the_numbers_stand_apart_and_smooth_is_marked(
     picture = strip(width, title=title, smooth=smooth, low=low, high=high)
     assert set(ends(low, high)) <= set(written)
     assert any("smooth" in text for text in written) == smooth
+    assert set(title.split()) <= set(" ".join(written).split())  # nothing is cut
     boxes = [box for text, box in written.items() if text]
     for i, (left, top, right, bottom) in enumerate(boxes):
         assert 0 <= left <= right <= picture.width
@@ -108,6 +109,16 @@ def test_text_is_cut_to_its_width_with_an_ellipsis() -> None:
     assert measure(cut, 12) <= 60
     assert shorten("short", 12, 200) == "short"
     assert shorten("wide", 12, 2) == ""
+
+
+def test_text_is_wrapped_between_words_and_in_those_that_are_too_wide() -> None:
+    text = "space-time rollout, incomprehensibilities of layer 11"
+    lines = wrap(text, 12, 90, most=9)
+    assert all(measure(line, 12) <= 90 for line in lines)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    assert "space-time" in lines
+    assert [wrap("", 12, 90, most=3), wrap("a b", 12, 90, most=3)] == [[], ["a b"]]
+    assert wrap(text, 12, 90, most=2) == [lines[0], shorten(" ".join(lines[1:]), 12, 90)]
 
 
 def test_letters_the_font_does_not_have_become_dots() -> None:

@@ -14,12 +14,13 @@ from service.render.theme import DARK
 
 
 def drawn(values: np.ndarray, *, side: int | None = None, names: tuple[str, ...] | None = None) -> np.ndarray:
+    counted = tuple(str(i) for i in range(values.shape[1]))
     picture: Image.Image = heat_map(
         values.astype(np.float32),
         raw=values.astype(np.float64),
-        labels=names or tuple(str(i) for i in range(len(values))),
-        rows="frame that listens",
-        columns="frame that is heard",
+        rows=names or counted[: len(values)],
+        columns=names or counted,
+        unit="frame",
         colormap="viridis",
         side=side,
         theme=DARK,
@@ -46,13 +47,19 @@ def test_rows_run_down_and_columns_across() -> None:
     assert right - left == bottom - top
 
 
-@pytest.mark.parametrize("count", [1, 2, 8, 40, 300, 1280])
-def test_every_cell_has_its_own_pixels(count: int) -> None:
+@pytest.mark.parametrize(
+    ("count", "side"), [(1, 56), (2, 112), (8, 448), (40, 520), (150, 1950), (300, 1800), (1280, 1280)]
+)
+def test_every_cell_has_its_own_pixels_and_up_to_157_their_names(count: int, side: int) -> None:
     pixels = drawn(np.ones((count, count)))
-    side = max(1, min(512 // count, 56)) * count
     left, top, right, bottom = hottest(pixels)
     assert abs(right - left - side) <= 1
     assert abs(bottom - top - side) <= 1
+
+
+def test_some_rows_of_a_matrix_are_as_wide_as_all() -> None:
+    left, top, right, bottom = hottest(drawn(np.ones((3, 16))))
+    assert (right - left, bottom - top) == (16 * 32, 3 * 32)
 
 
 def test_a_matrix_larger_than_its_size_is_averaged() -> None:

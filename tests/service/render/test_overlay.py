@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from service.decode.view import View
 from service.render.colors import table
@@ -63,6 +64,7 @@ def drawn(
     smooth: bool = False,
     size: tuple[int, int] | None = None,
     colormap: str = "viridis",
+    query: int | None = None,
 ) -> np.ndarray:
     if original is None:
         original = np.full((view.height, view.width, 3), 128, np.uint8)
@@ -74,6 +76,7 @@ def drawn(
         alpha=alpha,
         smooth=smooth,
         drawn=size or (view.width, view.height),
+        query=query,
     )
     return np.asarray(picture)
 
@@ -212,3 +215,28 @@ def test_drawn_larger_every_pixel_of_the_original_becomes_a_square() -> None:
 )
 def test_size(original: tuple[int, int], size: int | str | None, expected: tuple[int, int]) -> None:
     assert fit(*original, size) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_the_query_is_outlined_and_not_covered(name: str) -> None:
+    view, grid, (row, column), (left, top, right, bottom) = HOT[name]
+    values = np.zeros(grid)
+    plain, outlined = drawn(view, values), drawn(view, values, query=row * grid[1] + column)
+    changed = (plain != outlined).any(-1)
+    rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+    assert (columns[0], rows[0]) == (max(left - 1, 0), max(top - 1, 0))
+    assert (columns[-1], rows[-1]) == (min(right, view.width - 1), min(bottom, view.height - 1))
+    assert not changed[top + 2 : bottom - 2, left + 2 : right - 2].any()
+
+
+def test_a_picture_decoded_smaller_is_drawn_like_the_whole() -> None:
+    view = view_of((400, 200), 80, (0.5, 0.5), (60, 10))
+    smooth = Image.fromarray(np.random.default_rng(3).integers(0, 256, (5, 10, 3), np.uint8))
+    whole = np.asarray(smooth.resize((400, 200), Image.Resampling.BICUBIC))
+    half = np.asarray(Image.fromarray(whole).reduce(2))
+    values = np.random.default_rng(4).random((4, 4))
+    pictures = (drawn(view, values, original=each, alpha=0.5, size=(150, 75)) for each in (whole, half))
+    one, other = (picture.astype(int) for picture in pictures)
+    assert np.abs(one - other).mean() < 2
+    opaque = (drawn(view, values, original=each, size=(150, 75))[8:66, 46:104] for each in (whole, half))
+    np.testing.assert_array_equal(*opaque)

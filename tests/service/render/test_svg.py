@@ -19,7 +19,7 @@ def drawn(
 ) -> ElementTree.Element:
     if values is None:
         values = np.full(len(item.tokens), 1 / len(item.tokens))
-    text = marked(item, values, scale=None, fixed_range=None)
+    text = marked(item, values, scale="peak", fixed_range=None)
     return ElementTree.fromstring(svg(text, title=title, colormap="inferno", theme=theme))
 
 
@@ -189,3 +189,11 @@ def test_no_token_beside_the_text_is_left_out() -> None:
     assert all(float(chip.attrib["y"]) + float(chip.attrib["height"]) <= below for chip in chips)
     places = {(chip.attrib["x"], chip.attrib["y"]) for chip in chips}
     assert len(places) == len(chips)
+
+
+def test_a_long_title_has_a_row_of_its_own(words: Callable[..., TextItem]) -> None:
+    title = "attention, layers.11.attention, mean of heads, token 17"
+    for name, apart in (("rollout", 0), (title, ROW)):
+        picture = drawn(words("red green"), title=name)
+        first, second, *_ = picture.findall(f"{SPACE}text")
+        assert (first.text, float(second.attrib["y"]) - float(first.attrib["y"])) == (name, apart)

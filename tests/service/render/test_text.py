@@ -10,6 +10,7 @@ import pytest
 
 from service.decode.item import TextItem
 from service.render.pieces import marked
+from service.render.svg import svg
 from service.render.text import page
 
 VOID = {"meta", "br", "hr", "img", "link"}
@@ -73,7 +74,7 @@ def drawn(item: TextItem, values: np.ndarray, *, title: str = "rollout", theme: 
 
 
 def source_of(item: TextItem, values: np.ndarray, *, title: str = "rollout", theme: str = "auto") -> str:
-    text = marked(item, values, scale=None, fixed_range=None)
+    text = marked(item, values, scale="peak", fixed_range=None)
     return page(text, title=title, colormap="inferno", theme=theme)
 
 
@@ -257,3 +258,42 @@ def test_a_page_can_be_fixed_to_one_theme(source: TextItem, theme: str, page_col
 def test_a_map_of_another_length_is_an_error(source: TextItem) -> None:
     with pytest.raises(ValueError, match="3 values"):
         drawn(source, np.ones(3))
+
+
+def test_the_query_is_outlined_and_nothing_else(words: Callable[..., TextItem]) -> None:
+    item = words("red green", "green red")
+    values = np.full(len(item.tokens), 0.1)
+    for token, outlined in ((2, ["green"]), (4, ["green"]), (0, ["[CLS]"]), (None, [])):
+        text = marked(item, values, scale=None, fixed_range=None, query=token)
+        source = page(text, title="", colormap="inferno", theme="auto")
+        found = re.findall(r'<span class="[^"]* q" title="([^":]*): 0.1">', source)
+        assert found == outlined
+        picture = svg(text, title="", colormap="inferno", theme="auto")
+        assert picture.count(' q" x=') == len(outlined)
+
+
+def test_a_query_in_a_piece_of_several_tokens_outlines_the_piece() -> None:
+    item = TextItem(
+        tensors={},
+        texts=("a你b",),
+        tokens=("a", "ä½", "ł", "b"),
+        offsets=((0, 1), (1, 2), (1, 2), (2, 3)),
+        segments=(0,) * 4,
+        special=(False,) * 4,
+        dropped=(0,),
+    )
+    text = marked(item, np.ones(4), scale=None, fixed_range=None, query=2)
+    assert text.query is text.on_text[1]
+
+
+def test_nearly_uniform_attention_leaves_a_text_nearly_blank(words: Callable[..., TextItem]) -> None:
+    item = words(" ".join(["word"] * 50))
+    even = np.random.default_rng(0).uniform(0.95, 1.05, len(item.tokens))
+    peaked = even.copy()
+    peaked[7] = 9
+    for values, most in ((even, 26), (peaked, 255)):
+        text = marked(item, values, scale=None, fixed_range=None)
+        assert text.scale.name == "above"
+        assert max(text.levels) <= most
+    assert text.levels[6] == 255
+    assert max(level for i, level in enumerate(text.levels) if i != 6) < 10

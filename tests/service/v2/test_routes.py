@@ -125,6 +125,14 @@ def test_a_column_of_texts_is_a_row_of_texts(infer: Infer) -> None:
         {"maps": "cls", "layers": "all", "heads": "all"},
         {"maps": "received", "layers": "-1,0", "heads": "max"},
         {"maps": "cls", "heads": 2, "layers": "-1"},
+        {"maps": "relevance,grad_sam", "target": "up"},
+        {"maps": "relevance"},
+        {"maps": "rollout", "heads": "max", "discard": 0.4},
+        {"maps": "attention", "token": 2},
+        {"maps": "attention", "token": 0, "heads": "all", "layers": 0},
+        {"maps": "cls", "mass": 0.6},
+        {"maps": "received,value_norm", "top": 2},
+        {"maps": "cls", "verify": True},
     ],
 )
 def test_maps_are_those_of_v1_padded_with_zeros(
@@ -146,9 +154,53 @@ def test_maps_are_those_of_v1_padded_with_zeros(
             assert not values[..., len(tokens) :].any()
     assert list(found) == [
         *("label", "scores", "logits"),
-        *sorted(options["maps"].split(",")),
+        *options["maps"].split(","),
         "tokens",
     ]
+
+
+@pytest.mark.parametrize("options", [{}, {"rows": "1:3"}, {"rows": "0:3", "heads": "all", "layers": 0}])
+def test_slices_are_those_of_v1_padded_with_zeros(
+    client: TestClient, infer: Infer, options: dict[str, Any]
+) -> None:
+    """Every axis of tokens is as long as in the longest text."""
+    texts = [TEXT, "x", "def f(x)"]
+    found = outputs(infer(text(*texts), parameters={"maps": "attention", **options}))["attention"]
+    expected = [
+        np.array(one["maps"][0]["values"]) for one in v1(client, text=texts, maps="attention", **options)
+    ]
+    longest = len(TEXT) + 2
+    assert found.shape[-2:] == (longest if not options else expected[0].shape[-2], longest)
+    for row, values in enumerate(expected):
+        *_, queries, keys = values.shape
+        np.testing.assert_allclose(found[row][..., :queries, :keys], values, atol=1e-6)
+        assert not found[row][..., keys:].any()
+        assert not found[row][..., queries:, :].any()
+
+
+def test_what_was_verified_is_answered_with_maps_of_clips_too(
+    client: TestClient, infer: Infer, clip: bytes
+) -> None:
+    data = struct.pack("<I", len(clip)) + clip
+    tensor = {
+        "name": "video",
+        "shape": [1, 1],
+        "datatype": "BYTES",
+        "parameters": {"binary_data_size": len(data)},
+    }
+    asked = {"maps": "rollout,attention", "frame": 2, "token": 0, "verify": True}
+    head = json.dumps({"inputs": [tensor], "parameters": asked}).encode()
+    headers = {"inference-header-content-length": str(len(head))}
+    found = outputs(client.post("/v2/models/tiny-video/infer", content=head + data, headers=headers))
+    answer = client.post(
+        "/v1/models/tiny-video/predict",
+        content=clip,
+        headers={"content-type": "video/mp4"},
+        params={**asked, "verify": "true", "inline": "true"},
+    ).json()
+    for one in answer["predictions"][0]["maps"]:
+        assert (one["axes"], one["frame"]) == (["row", "column"], 2)
+        np.testing.assert_allclose(found[one["name"]][0], one["values"], atol=1e-6)
 
 
 def test_a_map_is_an_output_that_can_be_named(infer: Infer) -> None:
@@ -248,12 +300,55 @@ WRONG: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
         "outputs.cls.classification",
     ),
     "an unknown map": ([text(TEXT)], {"parameters": {"maps": "cam"}}, "no map 'cam'; it has"),
-    "a number for maps": ([text(TEXT)], {"parameters": {"maps": 1}}, "parameters.maps"),
-    "true for a layer": ([text(TEXT)], {"parameters": {"layers": True}}, "parameters.layers"),
-    "a fraction for a head": ([text(TEXT)], {"parameters": {"heads": 1.0}}, "parameters.heads"),
+    "a number for maps": ([text(TEXT)], {"parameters": {"maps": 1}}, "maps: "),
+    "true for a layer": ([text(TEXT)], {"parameters": {"layers": True}}, "layers: "),
+    "a fraction for a head": ([text(TEXT)], {"parameters": {"heads": 1.5}}, "heads: "),
     "an unknown layer": ([text(TEXT)], {"parameters": {"maps": "cls", "layers": 9}}, "layers: map cls has 2"),
     "an unknown head": ([text(TEXT)], {"parameters": {"maps": "cls", "heads": "some"}}, "heads"),
     "an unknown label": ([text(TEXT)], {"parameters": {"target": "sideways"}}, "no label 'sideways'"),
+    "a token below 0": ([text(TEXT)], {"parameters": {"maps": "attention", "token": -1}}, "token: "),
+    "a token behind the last": (
+        [text("x")],
+        {"parameters": {"maps": "attention", "token": 3}},
+        "token: the input has 3 tokens, from 0 to 2",
+    ),
+    "true for a token": ([text(TEXT)], {"parameters": {"maps": "attention", "token": True}}, "token: "),
+    "a word for a token": ([text(TEXT)], {"parameters": {"maps": "attention", "token": "a"}}, "token: "),
+    "rows without an end": ([text(TEXT)], {"parameters": {"maps": "attention", "rows": "1:"}}, "rows: "),
+    "rows that end before they start": (
+        [text("x")],
+        {"parameters": {"maps": "attention", "rows": "2:1"}},
+        "rows: the input has 3 tokens",
+    ),
+    "rows of one text that another has not": (
+        [text(TEXT, "x")],
+        {"parameters": {"maps": "attention", "rows": "3:9"}},
+        "rows: the input has 3 tokens",
+    ),
+    "rows and a token": (
+        [text(TEXT)],
+        {"parameters": {"maps": "attention", "rows": "0:1", "token": 0}},
+        "token and rows",
+    ),
+    "slices of all layers": (
+        [text(TEXT)],
+        {"parameters": {"maps": "attention", "layers": "all"}},
+        "layers: map attention is made of one layer at a time",
+    ),
+    "a number for rows": ([text(TEXT)], {"parameters": {"maps": "attention", "rows": 3}}, "rows: "),
+    "a frame below 0": ([text(TEXT)], {"parameters": {"frame": -1}}, "frame: "),
+    "all discarded": ([text(TEXT)], {"parameters": {"discard": 1}}, "discard must be from 0 to below 1"),
+    "as good as all discarded": (
+        [text(TEXT)],
+        {"parameters": {"maps": "rollout", "discard": 1 - 1e-12}},
+        "discard must be from 0 to below 1",
+    ),
+    "a word for a share": ([text(TEXT)], {"parameters": {"discard": "much"}}, "discard: "),
+    "no mass": ([text(TEXT)], {"parameters": {"mass": 0}}, "mass must be above 0"),
+    "too much mass": ([text(TEXT)], {"parameters": {"mass": 1.01}}, "mass must be above 0 and at most 1"),
+    "a top of none": ([text(TEXT)], {"parameters": {"top": 0}}, "top must be 1 or more"),
+    "maybe verified": ([text(TEXT)], {"parameters": {"verify": "maybe"}}, "verify: "),
+    "verified thrice": ([text(TEXT)], {"parameters": {"verify": 3}}, "verify: "),
     "a list for a parameter": ([text(TEXT)], {"parameters": {"maps": ["cls"]}}, "parameters: 'maps'"),
     "a negative timeout": ([text(TEXT)], {"parameters": {"timeout": -1}}, "timeout"),
     "a fraction for a timeout": ([text(TEXT)], {"parameters": {"timeout": 0.5}}, "timeout"),

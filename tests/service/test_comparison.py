@@ -16,8 +16,8 @@ import pytest
 from onnx import numpy_helper
 
 from service.bundle import Agreement, BundleError, digest, read
+from service.comparison import Found, Tally, compare, correlation, relative_error, same_labels
 from service.dataset import read_inputs
-from service.evaluation import Found, Tally, compare, correlation, relative_error, same_labels
 from service.job import Job, Payload
 from service.predictor import Predictor
 
@@ -163,7 +163,7 @@ def test_a_regression_has_no_labels_to_agree_on() -> None:
 
 def regard(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "service", "evaluate", *map(str, arguments)],
+        [sys.executable, "-m", "service", "compare", *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -176,7 +176,7 @@ def test_the_command_shows_a_table_and_writes_the_figures(
     repository: Path, data: Path, tmp_path: Path
 ) -> None:
     folder, out = repository / "tiny-text" / "1", tmp_path / "figures.json"
-    done = regard(folder, "--against", folder, "--data", data, "--limit", "3", "--json", out)
+    done = regard(folder, folder, data, "--limit", "3", "--json", out)
     assert done.returncode == 0, done.stderr
     assert "on 3 inputs, against tiny-text/1, fp32" in done.stdout
     for words in ("same label", "100.0%", "correlation of cls", "layers.1", "1.0000"):
@@ -190,9 +190,9 @@ def test_bad_input_is_told_in_one_line(repository: Path, data: Path, tmp_path: P
     folder = repository / "tiny-text" / "1"
     data.write_bytes(b'{"text": 1}')
     for arguments, words in (
-        ([folder, "--against", folder, "--data", data], "texts.jsonl, line 1: "),
-        ([tmp_path, "--against", folder, "--data", data], "manifest.json cannot be read"),
-        ([folder, "--against", repository / "tiny-image" / "1", "--data", data], "cannot be compared"),
+        ([folder, folder, data], "texts.jsonl, line 1: "),
+        ([tmp_path, folder, data], "manifest.json cannot be read"),
+        ([folder, repository / "tiny-image" / "1", data], "cannot be compared"),
     ):
         done = regard(*arguments)
         assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (1, "", False), done.stderr

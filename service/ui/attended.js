@@ -1,0 +1,135 @@
+// @ts-check
+/** What one token, patch or frame attends to: rows of the maps of tokens by tokens and of frames by frames. */
+
+import { cellAt } from "./geometry.js";
+import { attentionOf, fitted, mapNamed, query, title } from "./maps.js";
+import { parseNpy, part } from "./npy.js";
+import { pause } from "./pause.js";
+
+/** @typedef {import("./maps.js").Choice} Choice */
+/** @typedef {import("./npy.js").Numbers} Numbers */
+/** @typedef {import("./session.js").Session} Session */
+/** @typedef {import("./view.js").Place} Place */
+
+/**
+ * @typedef {object} Attended
+ * @property {Numbers} numbers for each token [N], or for each patch [rows, columns]
+ * @property {string} of which map
+ * @property {string} kind of that map
+ * @property {number} token the one that attends, as the server counts them
+ */
+
+const BLOCK = 2 ** 18; // numbers fetched at once: all of 512 tokens, 64 rows of 4,096
+const REST = 60; // milliseconds
+const AFTER = { text: 0, image: 0, video: 1 }; // a frame's message token stands behind its patches
+
+/**
+ * What a place attends to, in the layer and head that are shown where the attention has the same.
+ * @param {Session} session
+ * @param {Choice} shown
+ * @param {Place} place
+ * @param {AbortSignal} signal
+ * @returns {Promise<Attended | null>} null where the model has no such map, or the place no token
+ */
+export async function attended(session, shown, place, signal) {
+  const attention = attentionOf(session.model);
+  if (!attention || (place.token === undefined && place.x === undefined)) return null;
+  const alike = mapNamed(session.model, shown.map).layers.length === attention.layers.length;
+  const { layer, head } = alike ? shown : { layer: null, head: null };
+  const choice = fitted({ map: attention.name, layer, head, target: null }, session.model);
+  const found = await row(session, choice, place, signal);
+  return found && { ...found, of: title(choice, session.model), kind: attention.kind };
+}
+
+/**
+ * A row of a map of tokens by tokens, the mean of rows where a place has several tokens, and the first one,
+ * of the class as a rule, where it has none.
+ * @param {Session} session
+ * @param {Choice} choice
+ * @param {Place} place
+ * @param {AbortSignal} signal
+ * @returns {Promise<{numbers: Numbers, token: number} | null>} null where there is no patch at the place
+ */
+export async function row(session, choice, place, signal) {
+  if (session.model.family !== "text") return patchRow(session, choice, place, signal);
+  const tokens = place.tokens ?? [0];
+  const found = await Promise.all(tokens.map((token) => tokenRow(session, choice, token, signal)));
+  if (found.length === 1) return { numbers: found[0], token: tokens[0] };
+  const data = new Float32Array(found[0].data.length);
+  for (const { data: one } of found) {
+    for (let at = 0; at < data.length; at += 1) data[at] += one[at] / found.length;
+  }
+  return { numbers: { shape: found[0].shape, data }, token: tokens[0] };
+}
+
+/**
+ * Fetched with the rows around it, which are asked for next as a rule.
+ * @param {Session} session
+ * @param {Choice} choice
+ * @param {number} token
+ * @param {AbortSignal} signal
+ * @returns {Promise<Numbers>}
+ */
+async function tokenRow(session, choice, token, signal) {
+  const count = session.prediction.input.tokens.length;
+  const height = Math.max(1, Math.floor(BLOCK / count));
+  const start = height * Math.floor(token / height);
+  const rows = `${start}:${Math.min(start + height, count)}`;
+  return part(await numbers(session, choice, { rows }, signal), token - start);
+}
+
+/**
+ * @param {Session} session
+ * @param {Choice} choice
+ * @param {Place} place
+ * @param {AbortSignal} signal
+ * @returns {Promise<{numbers: Numbers, token: number} | null>}
+ */
+async function patchRow(session, choice, place, signal) {
+  const { model, prediction } = session;
+  const frame = model.family === "video" ? (place.frame ?? 0) : null;
+  const all = await numbers(session, choice, { frame }, signal);
+  const [tokens, rows, columns] = all.shape;
+  if (place.x === undefined || place.y === undefined) return { numbers: part(all, 0), token: 0 };
+  const cell = cellAt(prediction.input.view, { x: place.x, y: place.y }, rows, columns);
+  const before = tokens - rows * columns - AFTER[model.family];
+  const token = cell && before + cell.row * columns + cell.column;
+  return token === null ? null : { numbers: part(all, token), token };
+}
+
+/**
+ * Bars of a clip's frames: what the frame that is pointed at listens to, else what each frame weighs.
+ * @param {Session} session
+ * @param {Choice} shown
+ * @param {Place | null} place
+ * @param {AbortSignal} signal
+ * @returns {Promise<{values: ArrayLike<number>, caption: string} | null>} null where the model has no such map
+ */
+export async function frameBars(session, shown, place, signal) {
+  const { model } = session;
+  const own = mapNamed(model, shown.map);
+  const frame = place?.frame !== undefined && place.x === undefined ? place.frame : null;
+  const matrix = own.kind === "frame_matrix" ? own : model.maps.find(({ kind }) => kind === "frame_matrix");
+  const map = (frame === null ? null : matrix) ?? model.maps.find(({ kind }) => kind === "frames");
+  if (!map) return null;
+  const choice = map === own ? shown : fitted({ map: map.name, layer: null, head: null, target: null }, model);
+  const { shape, data } = await numbers(session, choice, {}, signal);
+  const name = title(choice, model);
+  if (frame === null || map !== matrix) return { values: data, caption: name };
+  const values = data.subarray(frame * shape[1], (frame + 1) * shape[1]);
+  return { values, caption: `what frame ${frame + 1} listens to (${name})` };
+}
+
+/**
+ * @param {Session} session
+ * @param {Choice} choice
+ * @param {Record<string, string | number | null>} slice
+ * @param {AbortSignal} signal
+ * @returns {Promise<Numbers>}
+ */
+async function numbers(session, choice, slice, signal) {
+  const rest = `maps/${encodeURIComponent(choice.map)}.npy${query(choice, slice)}`;
+  // A pointer passes over many places: what it does not rest on is not worth a run of the model.
+  if (!session.has(rest)) await pause(REST, signal);
+  return session.numbers(rest, parseNpy, signal);
+}

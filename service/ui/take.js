@@ -1,0 +1,118 @@
+// @ts-check
+/** What can be taken along: the map as a file, and the commands that ask for it. */
+
+import { mapCommand, predictCommand } from "./curl.js";
+import { byId, element } from "./element.js";
+import { query } from "./maps.js";
+import { showProblem } from "./problem.js";
+
+/** @typedef {import("./api.js").Api} Api */
+/** @typedef {import("./desk.js").Desk} Desk */
+/** @typedef {import("./maps.js").Choice} Choice */
+/** @typedef {import("./session.js").Session} Session */
+
+const PICTURES = ["png", "webp", "svg", "html"];
+
+export class Take {
+  #files = byId("files", HTMLElement);
+  #commands = byId("commands", HTMLElement);
+  #problem = byId("take-problem", HTMLElement);
+  #api;
+  #desk;
+  #announce;
+
+  /**
+   * @param {object} of
+   * @param {Api} of.api
+   * @param {Desk} of.desk
+   * @param {(text: string) => void} of.announce
+   */
+  constructor({ api, desk, announce }) {
+    this.#api = api;
+    this.#desk = desk;
+    this.#announce = announce;
+  }
+
+  /**
+   * @param {Session} session
+   * @param {Choice} choice
+   * @param {Record<string, number | null>} slice of the map
+   */
+  show(session, choice, slice) {
+    const map = session.model.maps.find(({ name }) => name === choice.map);
+    if (!map) return;
+    const { origin } = location;
+    const first = map.formats.find((format) => PICTURES.includes(format)) ?? "npy";
+    const commands = /** @type {[string, string][]} */ ([
+      ["Ask for the prediction", predictCommand(session, choice, origin, this.#api.hasKey)],
+      ["Fetch this map", mapCommand(session, choice, first, { ...slice, ...this.#drawing(first) }, origin, this.#api.hasKey)],
+    ]);
+    this.#files.replaceChildren(...map.formats.map((format) => this.#link(session, choice, slice, format)));
+    this.#commands.replaceChildren(...commands.map(([name, command]) => this.#command(name, command)));
+  }
+
+  /**
+   * How the map is drawn, for formats that are drawings.
+   * @param {string} format
+   * @returns {Record<string, string | number | null>}
+   */
+  #drawing(format) {
+    const { colormap, scale, alpha, smooth } = this.#desk.state;
+    if (!PICTURES.includes(format)) return {};
+    const onPicture = format === "png" || format === "webp";
+    return { colormap, scale, ...(onPicture ? { alpha, smooth: smooth ? "true" : null } : {}) };
+  }
+
+  /**
+   * @param {Session} session
+   * @param {Choice} choice
+   * @param {Record<string, number | null>} slice
+   * @param {string} format
+   */
+  #link(session, choice, slice, format) {
+    const asked = query(choice, { ...slice, ...this.#drawing(format) });
+    const rest = `maps/${encodeURIComponent(choice.map)}.${format}${asked}`;
+    const name = `${choice.map}.${format}`;
+    const link = element("a", { href: session.path(rest), download: name, class: "file" }, format.toUpperCase());
+    link.addEventListener("click", async (event) => {
+      event.preventDefault(); // a link sends no key, and does not notice that a prediction has gone
+      try {
+        showProblem(this.#problem, null);
+        save(await (await session.fetch(rest)).blob(), name);
+      } catch (error) {
+        showProblem(this.#problem, error);
+      }
+    });
+    return link;
+  }
+
+  /**
+   * @param {string} name
+   * @param {string} command
+   */
+  #command(name, command) {
+    const copy = element("button", { type: "button", class: "quiet", "aria-label": `Copy: ${name}` }, "Copy");
+    copy.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(command);
+        this.#announce("Copied.");
+        copy.textContent = "Copied";
+        setTimeout(() => (copy.textContent = "Copy"), 1500);
+      } catch {
+        this.#announce("The browser does not let the page copy; select the text instead.");
+      }
+    });
+    const head = element("div", { class: "command-head" }, element("span", {}, name), copy);
+    return element("div", { class: "command" }, head, element("pre", { tabindex: 0 }, element("code", {}, command)));
+  }
+}
+
+/**
+ * @param {Blob} data
+ * @param {string} name
+ */
+function save(data, name) {
+  const address = URL.createObjectURL(data);
+  element("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 60_000);
+}
