@@ -15,7 +15,8 @@ from service.bundle import PARAMETERS, PROOF, TUNED, MapSpec, ProofSpec
 
 Tensors = dict[str, Tensor]
 TYPES = "token_types"
-PROOF_OUTPUTS = ("row_sum_error", "output_error")
+OUTPUT_ERROR = "output_error"
+PROOF_OUTPUTS = ("row_sum_error", OUTPUT_ERROR)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +136,7 @@ def map_spec(name: str, program: MapProgram) -> MapSpec:
         outputs=map_outputs(name, program),
         sliced=program.sliced,
         tunable=program.tuned is not None,
+        tokens_before=program.tokens_before,
         fixed_range=program.fixed_range,
     )
 

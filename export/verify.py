@@ -21,7 +21,15 @@ from torch import Tensor, nn
 
 from export.errors import ExportError
 from export.graph import operators
-from export.maps import PROOF_OUTPUTS, MapGraph, map_graphs, map_outputs, map_programs, parameters
+from export.maps import (
+    OUTPUT_ERROR,
+    PROOF_OUTPUTS,
+    MapGraph,
+    map_graphs,
+    map_outputs,
+    map_programs,
+    parameters,
+)
 from export.shapes import (
     Preprocessing,
     Shape,
@@ -31,7 +39,7 @@ from export.shapes import (
     run,
     verified_shapes,
 )
-from service.bundle import MODEL, Deviation, MapSpec, Parity
+from service.bundle import MODEL, PROOF, Deviation, MapSpec, Parity
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -84,7 +92,7 @@ def verify(
                 ):
                     tensors = (batch | given[seed]).items()
                     found = exported.run({name: tensor.numpy() for name, tensor in tensors})
-                    _check_proof(shape, found)
+                    _check_proof(shape, found, exported.doubt(found))
                     for name in compared:
                         deviation = _compare(name, shape, found[name], eager[name], truth[name])
                         worst[name] = _larger(worst.get(name), deviation)
@@ -119,6 +127,15 @@ class Exported:
             found |= dict(zip(graph.outputs, session.run(graph.outputs, feeds), strict=True))
         return found
 
+    def doubt(self, found: Arrays) -> float:
+        """What the proof says of half of what attention gave: an error of 1, where there is a proof."""
+        for graph, session in self._graphs:
+            if graph.name == PROOF:
+                feeds = {name: found[graph.taps[name]] for name in graph.inputs}
+                (errors,) = session.run([OUTPUT_ERROR], feeds | {"mixed": feeds["mixed"] / 2})
+                return float(errors.min())
+        return 1.0
+
 
 def _session(path: Path) -> onnxruntime.InferenceSession:
     try:
@@ -138,11 +155,13 @@ def _check_fused(path: Path, expected: int) -> int:
     return fused
 
 
-def _check_proof(shape: Shape, found: Arrays) -> None:
-    """Raise ExportError where the fused attention is not the explicit one."""
+def _check_proof(shape: Shape, found: Arrays, doubt: float) -> None:
+    """Raise ExportError where the fused attention is not the explicit one, or the proof would not see it."""
     for name in PROOF_OUTPUTS:
         if name in found and not float(found[name].max()) <= PROVEN:
             raise ExportError(f"{name} at {shape}: {float(found[name].max()):.2e}, allowed {PROVEN:.0e}")
+    if not abs(doubt - 1) <= 2 * PROVEN:
+        raise ExportError(f"{OUTPUT_ERROR} of half an output at {shape}: {doubt:.4f}, expected 1")
 
 
 def _check_names(graph: str, session: onnxruntime.InferenceSession, expected: Sequence[str]) -> None:

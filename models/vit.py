@@ -180,7 +180,9 @@ class VisionTransformer(nn.Module):
             "value_norm": PatchValueNorm(layers, [block.attention for block in self._blocks], grid=grid),
             "relevance": PatchGradientMap(self, 0, inputs=["pixels"], grid=grid),
             "grad_sam": PatchGradientMap(self, 1, inputs=["pixels"], grid=grid),
-            "attention": PatchAttention(layers, heads=heads, grid=grid),
+            "attention": PatchAttention(
+                layers, heads=heads, grid=grid, tokens_before=2 if self.config.distillation else 1
+            ),
         }
         if self.config.distillation:
             programs["distillation"] = DistillationRows(layers, heads=heads, grid=grid)

@@ -223,7 +223,7 @@ def _draw(
     if beside is not None:
         weights = stored.maps[beside.name, stored.made(beside, selection)]
         importance = weights.select(Selection(), predicted=stored.predicted).values
-    query = query_place(selected, predictor.manifest.taps)
+    query = query_place(selected)
     return write_drawing(refined, item, labels, format, drawing, importance, query)
 
 

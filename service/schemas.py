@@ -150,6 +150,9 @@ class MapSummary(BaseModel):
     layers: list[str]
     heads: int | None
     formats: list[str]
+    tokens_before: int | None = Field(
+        None, description="Of a map from tokens to patches: how many query tokens stand before the patches."
+    )
     options: list[str] = Field(description="What can be chosen of it: layer, head, target, token ...")
     fixed_range: tuple[float, float] | None = Field(
         description="The scale its values have, where they have one."
@@ -208,6 +211,7 @@ def map_summary(spec: MapSpec, formats: tuple[str, ...]) -> MapSummary:
         axes=list(spec.axes),
         layers=list(spec.layers),
         heads=spec.heads,
+        tokens_before=spec.tokens_before,
         formats=list(formats),
         options=list(options_of(spec)),
         fixed_range=spec.fixed_range,

@@ -46,16 +46,12 @@ def check_slice(spec: MapSpec, selection: Selection, item: Item, taps: Iterable[
         raise UnknownOption(f"frame must be from 0 to {last}, not {made.frame}", field="frame", limit=last)
 
 
-def query_place(selected: SelectedMap, taps: Iterable[Tap]) -> int | None:
+def query_place(selected: SelectedMap) -> int | None:
     """Which position of a map is the query token whose row it is; None where that is not among them.
 
     Of a picture other tokens come before its patches; of a clip's frame its message token comes behind them.
     """
-    spec, token = selected.spec, selected.token
-    if token is None or selected.kind != "grid":
+    token, before = selected.token, selected.spec.tokens_before
+    if token is None or before is None:
         return token
-    query = spec.taps(selected.layers if isinstance(selected.layers, int) else 0)["query"]
-    tokens = next(tap.axes[-2] for tap in taps if tap.name == query)
-    rows, columns = selected.values.shape[-2:]
-    before = int(tokens) - rows * columns - (1 if "frame" in spec.inputs else 0)
-    return token - before if 0 <= token - before < rows * columns else None
+    return token - before if 0 <= token - before < selected.values.size else None

@@ -15,6 +15,9 @@ from service.decode.item import TextItem
 # runs of letters one of a Chinese sentence; here punctuation and ideographs stand alone, "don't" and "3.14"
 # stay whole, and tokens of a script that needs a dictionary stay as they are.
 BOUNDARY = regex.compile(r"(?V1w)\b")
+# Each boundary in a row of flags takes a walk back to its start: a long one is searched as ideographs that
+# have a variation selector, which fall apart at the same places.
+FLAGS = regex.compile("(?:[\U0001f1e6-\U0001f1ff]{2}){8,}")
 
 
 def starts(item: TextItem) -> list[int]:
@@ -23,7 +26,7 @@ def starts(item: TextItem) -> list[int]:
     Tokens are of one word where their characters, without the spaces that byte-level tokenizers put in front,
     lie in one word of the text, or where a token reaches into both. Special tokens stand alone.
     """
-    edges = [np.array([0, *(edge.start() for edge in BOUNDARY.finditer(text))]) for text in item.texts]
+    edges = [_edges(text) for text in item.texts]
     found = []
     last = (-1, -1)  # the text, and the word in it, up to which the last token reaches
     for index, (segment, offsets, special) in enumerate(
@@ -38,6 +41,12 @@ def starts(item: TextItem) -> list[int]:
             found.append(index)
         last = (segment, final)
     return found
+
+
+def _edges(text: str) -> NDArray[np.int_]:
+    """Where words begin and end."""
+    searched = FLAGS.sub(lambda flags: "\u4e00\ufe0f" * (len(flags[0]) // 2), text)
+    return np.array([0, *(edge.start() for edge in BOUNDARY.finditer(searched))])
 
 
 def _words(text: str, offsets: tuple[int, int], edges: NDArray[np.int_]) -> tuple[int, int]:

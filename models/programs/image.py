@@ -102,8 +102,8 @@ class PatchAttention(MapProgram):
     description = "What chosen tokens attend to among the patches, in one layer, per head."
     sliced = True
 
-    def __init__(self, layers: Sequence[str], *, heads: int, grid: Grid) -> None:
-        super().__init__(inputs=["query", "key", "rows"], layers=layers)
+    def __init__(self, layers: Sequence[str], *, heads: int, grid: Grid, tokens_before: int) -> None:
+        super().__init__(inputs=["query", "key", "rows"], layers=layers, tokens_before=tokens_before)
         self.heads, self.grid = heads, grid
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:

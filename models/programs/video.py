@@ -197,7 +197,7 @@ class FrameAttention(MapProgram):
     sliced = True
 
     def __init__(self, layers: Sequence[str], *, heads: int, grid: Grid) -> None:
-        super().__init__(inputs=["query", "key", "rows", "frame"], layers=layers)
+        super().__init__(inputs=["query", "key", "rows", "frame"], layers=layers, tokens_before=1)
         self.heads, self.grid = heads, grid
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:

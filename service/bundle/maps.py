@@ -62,7 +62,8 @@ class MapSpec(Frozen):
     """A map: `maps/GRAPH.onnx` turns the tensors `inputs` (taps, model inputs, PARAMETERS) into `outputs`.
 
     `axes` are those of one output after the batch. A map with `layers` has one output for each, in order; one
-    that is `sliced` is made of one layer at a time, and its inputs are then kinds of that layer's taps.
+    that is `sliced` is made of one layer at a time, and its inputs are then kinds of that layer's taps;
+    where its keys are patches, `tokens_before` of its query tokens stand before these.
     `default_layer` is the index shown when none is asked for. `fixed_range` is the scale on which the map is
     drawn where its values have one (gates). A map that is `tunable` is made with other heads and part of the
     attention discarded by `maps/GRAPH-tuned.onnx`, which takes `fuse` and `discard` too. Several maps may be
@@ -81,6 +82,7 @@ class MapSpec(Frozen):
     outputs: tuple[str, ...]
     sliced: bool = False
     tunable: bool = False
+    tokens_before: int | None = Field(None, ge=0)
     fixed_range: tuple[float, float] | None = None
 
     @model_validator(mode="after")
@@ -90,6 +92,8 @@ class MapSpec(Frozen):
             raise ValueError(f"map {self.name}: one output for each layer, or one for all")
         if self.sliced and (not self.layers or "query_token" not in self.axes):
             raise ValueError(f"map {self.name}: slices are of one of several layers, and of query tokens")
+        if (self.tokens_before is not None) != (self.kind == "grid_matrix"):
+            raise ValueError(f"map {self.name}: tokens_before where it has a grid for each token")
         if self.default_layer is not None and not 0 <= self.default_layer < len(self.layers):
             raise ValueError(f"map {self.name}: default_layer {self.default_layer} is no layer")
         if (self.heads is not None) != ("head" in self.axes):

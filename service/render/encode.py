@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from io import BytesIO
 
+import av
+import numpy as np
 from PIL import Image
 
 # Where pixels are few, blurred colours at the edges of cells show and lossless costs nothing.
 LOSSLESS_PIXELS = 64 * 1024
 QUALITY = 88
-RUNS = 3  # Z_RLE of zlib
 
 
 def png(picture: Image.Image) -> bytes:
-    """Runs alone are looked for: of a photograph both the time and the file become smaller."""
-    out = BytesIO()
-    picture.save(out, "PNG", compress_level=1, compress_type=RUNS)
-    return out.getvalue()
+    """By FFmpeg, with one filter for all rows: Pillow tries five on each, and takes nearly twice as long."""
+    codec = av.CodecContext.create("png", "w")
+    assert isinstance(codec, av.VideoCodecContext)
+    codec.width, codec.height = picture.size
+    codec.pix_fmt, codec.time_base, codec.thread_count = "rgb24", Fraction(1), 1
+    codec.options = {"pred": "up", "compression_level": "1"}
+    frame = av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")
+    return b"".join(map(bytes, (*codec.encode(frame), *codec.encode(None))))
 
 
 def webp(picture: Image.Image) -> bytes:

@@ -23,6 +23,18 @@ from service.routes.caching import entity_tag, is_known
 FOLDER = Path(__file__).parents[1] / "ui"
 METHODS = ["GET", "HEAD"]
 NO_CACHE = {"cache-control": "no-cache"}  # kept by the browser, and asked for again each time by its ETag
+TYPES = {  # what a system knows of these differs from one to the next
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".jpg": "image/jpeg",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".mp4": "video/mp4",
+    ".png": "image/png",
+    ".rs": "text/plain; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+}
 PAGE_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -66,6 +78,8 @@ async def file(request: Request, path: str) -> Response:
     """Raises HTTPException 404 for what is not there, or lies elsewhere."""
     response = await files.get_response(path, request.scope)
     response.headers.update(NO_CACHE)
+    if "content-type" in response.headers:
+        response.headers["content-type"] = TYPES[Path(path).suffix]
     return response
 
 

@@ -203,6 +203,8 @@ async def attention_map(request: Request, key: str, index: int, name: str, forma
     record.item(index)
     tag = entity_tag(key, str(index), name, format, options.model_dump_json())
     headers = cache_headers(tag, inference(request).settings.store_seconds)
+    if format in ("html", "svg"):  # of a 304 too, whose headers take the place of those that were kept
+        headers["content-security-policy"] = SANDBOX
     if is_known(request, tag):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     async with connected(request):
@@ -216,6 +218,4 @@ async def attention_map(request: Request, key: str, index: int, name: str, forma
             options.drawing(),
             client=client(request),
         )
-    if format in ("html", "svg"):
-        headers["content-security-policy"] = SANDBOX
     return Response(drawing.body, media_type=drawing.media_type, headers=headers)

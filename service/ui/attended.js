@@ -21,7 +21,6 @@ import { pause } from "./pause.js";
 
 const BLOCK = 2 ** 18; // numbers fetched at once: all of 512 tokens, 64 rows of 4,096
 const REST = 60; // milliseconds
-const AFTER = { text: 0, image: 0, video: 1 }; // a frame's message token stands behind its patches
 
 /**
  * What a place attends to, in the layer and head that are shown where the attention has the same.
@@ -88,11 +87,11 @@ async function tokenRow(session, choice, token, signal) {
 async function patchRow(session, choice, place, signal) {
   const { model, prediction } = session;
   const frame = model.family === "video" ? (place.frame ?? 0) : null;
+  const before = attentionOf(model)?.tokens_before ?? 0;
   const all = await numbers(session, choice, { frame }, signal);
-  const [tokens, rows, columns] = all.shape;
+  const [, rows, columns] = all.shape;
   if (place.x === undefined || place.y === undefined) return { numbers: part(all, 0), token: 0 };
   const cell = cellAt(prediction.input.view, { x: place.x, y: place.y }, rows, columns);
-  const before = tokens - rows * columns - AFTER[model.family];
   const token = cell && before + cell.row * columns + cell.column;
   return token === null ? null : { numbers: part(all, token), token };
 }

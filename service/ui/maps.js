@@ -12,6 +12,7 @@
  * @property {string[]} formats
  * @property {string[]} options which of layer, head, target, token, rows, frame, discard it takes
  * @property {[number, number] | null} [fixed_range]
+ * @property {number | null} [tokens_before]
  */
 
 /**

@@ -18,7 +18,7 @@ from service.bundle import MANIFEST, MODEL, Manifest, MapSpec, digest
 from service.settings import DEMO, Settings
 from tests.browser.chromium import CHROMIUM, launched, running
 
-REQUIRED = os.environ.get("REGARD_BROWSER") == "required"
+REQUIRED = os.environ.get("BROWSER_TESTS") == "required"
 LONG = 4096  # tokens
 LONG_MAPS = ("cls", "rollout", "received", "attention")
 # What Chromium itself says of an answer that is an error; the page shows it in words.
@@ -70,7 +70,7 @@ def server() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
-        assert not REQUIRED, "no chromium is installed, and REGARD_BROWSER says that one is required"
+        assert not REQUIRED, "no chromium is installed, and BROWSER_TESTS says that one is required"
         pytest.skip("no chromium is installed")
     with launched() as browser:
         yield browser

@@ -146,8 +146,11 @@ def clip_model() -> nn.Module:
     return VideoClassifier(model, labels).eval()
 
 
-def packed(model: nn.Module, root: Path, weights: Path, **spec: Any) -> None:
-    family = spec["kind"]
+def packed(model: Any, root: Path, weights: Path, **spec: Any) -> None:
+    """The model's bundle, but for the graph of tuned rollouts, which takes long to export."""
+    family, programs = spec["kind"], model.programs()
+    programs["rollout"].tuned = None
+    model.programs = lambda: programs
     checkpoint = Checkpoint(
         model=model,
         family=family,
@@ -343,7 +346,8 @@ def test_each_token_looks_where_it_should(client: httpx.Client) -> None:
                 left, top, right, bottom = (round(edge) for edge in boxes[GREEN])
                 overlay[top - 2 : bottom + 2, left - 2 : right + 2] = 0
             assert_on(hot_box(overlay, 480, 320), boxes[colour])
-    for token in (green - 1, green + 1, green + COLUMNS):
+    for row, column in ((2, 2), (7, 3)):  # not beside a mark, into which its colour bleeds
+        token = BEFORE + row * COLUMNS + column
         values = np.array(client.get(f"{link}.json", params={"token": token}).json()["values"])
         np.testing.assert_allclose(values, 1 / (BEFORE + ROWS * COLUMNS), atol=1e-3)
     every = np.array(client.get(f"{link}.json", params={"layer": 0, "head": 0}).json()["values"])

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 
 from export.graph import operators
+from export.maps import map_graphs, parameters
 from export.pack import pack
 from export.shapes import Shape, example_inputs
 from models.checkpoints import native
@@ -41,17 +43,22 @@ def test_graphs_have_the_same_operators(pair: tuple[Path, Path]) -> None:
 
 
 def test_graphs_give_the_same_numbers(pair: tuple[Path, Path]) -> None:
+    """Of every file, the tuned rollout, the gradients and the proof too."""
     manifest = bundle.read(pair[0])
     checkpoint = native.load(WEIGHTS / manifest.name.replace("-", "_") / "weights")
     shape = Shape(batch=2, lengths=(21, 13))
     inputs = example_inputs(checkpoint.model, manifest.preprocessing, shape, seed=11)
-    feeds = {name: tensor.numpy() for name, tensor in inputs.items()}
+    tensors = inputs | parameters(2, len(manifest.labels)) | {"discard": torch.tensor([0.0, 0.4])}
+    feeds = {name: tensor.numpy() for name, tensor in tensors.items()}
     committed, rebuilt = ({**feeds, **run(folder / "model.onnx", feeds)} for folder in pair)
     for name in committed:
         np.testing.assert_allclose(committed[name], rebuilt[name], atol=1e-6, rtol=1e-6, err_msg=name)
-    for spec in manifest.maps:
-        one, other = (run(folder / bundle.MapSpec.path(spec.name), committed) for folder in pair)
+    for graph in map_graphs(checkpoint.model, manifest.preprocessing):
+        given = {name: committed[graph.taps.get(name, name)] for name in graph.inputs}
+        one, other = (run(folder / bundle.MapSpec.path(graph.name), given) for folder in pair)
+        assert list(one) == list(graph.outputs)
         for name in one:
+            assert np.isfinite(one[name]).all()
             np.testing.assert_allclose(one[name], other[name], atol=1e-6, rtol=1e-6, err_msg=name)
 
 

@@ -116,19 +116,52 @@ def test_a_broken_export_is_refused_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_wrong_map_is_refused(packed: Path, checkpoint: Checkpoint, tmp_path: Path) -> None:
-    copy_graphs(packed, tmp_path)
-    name = next(iter(checkpoint.model.programs()))
-    path = tmp_path / "maps" / f"{name}.onnx"
+def changed(path: Path, output: str, operator: str, value: float) -> None:
+    """A graph's output goes through one operator more."""
     model = onnx.load(str(path))
-    last = model.graph.output[-1].name
-    node = next(node for node in model.graph.node if last in node.output)
-    node.output[list(node.output).index(last)] = "halved"
-    half = onnx.helper.make_node("Constant", [], ["half"], value_float=0.5)
-    model.graph.node.extend([half, onnx.helper.make_node("Mul", ["halved", "half"], [last])])
+    node = next(node for node in model.graph.node if output in node.output)
+    node.output[list(node.output).index(output)] = "unchanged"
+    constant = onnx.helper.make_node("Constant", [], ["by"], value_float=value)
+    model.graph.node.extend([constant, onnx.helper.make_node(operator, ["unchanged", "by"], [output])])
     onnx.save(model, str(path))
-    with pytest.raises(ExportError, match=name):
-        packing.seal(checkpoint, tmp_path)
+
+
+WRONG = {
+    "text": ["value_norm", "grad_sam", "attention", "rollout-tuned"],
+    "image": ["cam"],
+    "video": ["message", "relevance"],
+}
+
+
+def test_a_wrong_map_is_refused_whichever_it_is(packed: Path, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    for name in WRONG[checkpoint.family]:
+        copy_graphs(packed, tmp_path / name)
+        spec = bundle.read(packed).map(name.removesuffix("-tuned"))
+        assert spec is not None
+        output = spec.outputs[-1] if spec.name == name else name
+        graph = spec.graph if spec.name == name else name
+        changed(tmp_path / name / spec.path(graph), output, "Mul", 0.5)
+        with pytest.raises(ExportError, match=f"^{re.escape(output)} at "):
+            packing.seal(checkpoint, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("output", "operator", "value", "words"),
+    [
+        ("row_sum_error", "Add", 1.0, "row_sum_error at .*, allowed 1e-04"),
+        ("output_error", "Add", 1.0, "output_error at .*, allowed 1e-04"),
+        ("output_error", "Mul", 0.0, r"of half an output at .*: 0\.0000, expected 1"),
+    ],
+)
+def test_a_proof_that_fails_or_sees_nothing_is_refused(
+    output: str, operator: str, value: float, words: str, packed: Path, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    if checkpoint.family == "image":
+        pytest.skip("gates have no softmax")
+    copy_graphs(packed, tmp_path / "1")
+    changed(tmp_path / "1" / "maps" / "proof.onnx", output, operator, value)
+    with pytest.raises(ExportError, match=words):
+        packing.seal(checkpoint, tmp_path / "1")
 
 
 REFUSED: dict[str, dict[str, Any]] = {

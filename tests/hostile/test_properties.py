@@ -126,8 +126,21 @@ def good(response: Any) -> dict[str, Any]:
     return document
 
 
-OPTIONS = ["text_pair", "top_k", "maps", "layers", "heads", "target", "timeout"]
+MAPS = ["cls", "rollout", "received", "value_norm", "relevance", "grad_sam", "attention", "cam", "importance"]
+CHOICES = ["token", "rows", "frame", "discard", "target", "special", "words", "mass", "top"]
+OPTIONS = ["text_pair", "top_k", "maps", "layers", "heads", "verify", "inline", "timeout", *CHOICES]
 PREDICT = st.fixed_dictionaries({"text": JSON}, optional=dict.fromkeys(OPTIONS, JSON))
+NUMBER = st.integers(-3, 70) | st.integers() | st.floats() | st.booleans() | st.sampled_from([1e308, -0.0])
+PLAUSIBLE = (
+    NUMBER | st.lists(NUMBER, max_size=3) | st.sampled_from(["all", "mean", "max", "hide", "rust", "7"])
+)
+ASKED = st.fixed_dictionaries(
+    {
+        "text": st.sampled_from(["fn main() {}", ["a", "b c"]]),
+        "maps": st.lists(st.sampled_from(MAPS), max_size=3),
+    },
+    optional=dict.fromkeys([one for one in OPTIONS if one not in ("text_pair", "maps")], PLAUSIBLE),
+)
 KINDS = ["application/json", "text/plain", "multipart/form-data; boundary=b", "image/png", "a/b; c", ""]
 FIELDS = ["text", "text_pair", "file", "top_k", "maps", "x"]
 PART = st.tuples(st.sampled_from(FIELDS), st.binary(max_size=60), st.booleans())
@@ -142,12 +155,14 @@ TENSOR = st.fixed_dictionaries(
         "parameters": st.fixed_dictionaries({"binary_data_size": st.integers(-1, 2**62) | JSON}) | JSON,
     },
 )
-PARAMETERS = st.dictionaries(st.sampled_from(["maps", "timeout", "binary_data_output", "x"]), JSON)
+PARAMETERS = st.dictionaries(
+    st.sampled_from(["maps", "timeout", "binary_data_output", "x", "layers", "heads", "verify", *CHOICES]),
+    JSON,
+)
 INFER = st.fixed_dictionaries(
     {"inputs": st.lists(TENSOR, max_size=3) | JSON},
     optional={"id": JSON, "outputs": JSON, "parameters": PARAMETERS},
 )
-PRINTABLE = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=8)
 
 
 @few
@@ -155,6 +170,64 @@ PRINTABLE = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size
 def test_any_json_is_answered(client: TestClient, model: str, document: Any) -> None:
     headers = {"content-type": "application/json"}
     good(client.post(f"/v1/models/{model}/predict", content=json.dumps(document), headers=headers))
+
+
+@many
+@given(document=ASKED)
+def test_any_wish_for_maps_is_answered(client: TestClient, document: Any) -> None:
+    headers = {"content-type": "application/json"}
+    body = json.dumps(document)
+    answer = good(client.post("/v1/models/code-language/predict", content=body, headers=headers))
+    if "predictions" in answer:
+        for one in answer["predictions"]:
+            for found in one["maps"]:
+                assert len(found["shape"]) == len(found["axes"])
+    else:
+        assert answer["field"] in (*OPTIONS, "body", "text")
+
+
+@pytest.fixture(scope="module")
+def kept(client: TestClient) -> dict[str, str]:
+    """Where the maps of a kept prediction of each model are."""
+    root, found = DEMO.parents[1] / "examples", {}
+    for model, kind, file in (
+        ("code-language", "text/plain", "snippet.rs"),
+        ("digit-in-clutter", "image/png", "digit-2.png"),
+        ("digit-motion", "video/mp4", "blink.mp4"),
+    ):
+        headers = {"content-type": kind}
+        body = (root / file).read_bytes()
+        answer = client.post(f"/v1/models/{model}/predict", content=body, headers=headers)
+        found[model] = f"/v1/predictions/{answer.json()['id']}/0/maps"
+    return found
+
+
+PRINTABLE = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=8)
+DIGITS = st.integers(-3, 20).map(str)
+QUERY = st.dictionaries(
+    st.sampled_from(["layer", "head", "theme", "scale", "size", "alpha", "colormap", "smooth", *CHOICES]),
+    DIGITS
+    | st.tuples(DIGITS, DIGITS).map(":".join)
+    | st.tuples(DIGITS, DIGITS).map(",".join)
+    | st.sampled_from(["all", "mean", "0.5", "nan", "inf", "1e400", "true", "hide", "rust", "٣", ""])
+    | PRINTABLE,
+    max_size=4,
+)
+
+
+@many
+@given(
+    model=st.sampled_from(MODELS[:3]),
+    name=st.sampled_from([*MAPS, "channel", "spatial", "temporal", "message", "label_patches", "none"]),
+    format=st.sampled_from(["npy", "json", "png", "webp", "html", "svg", "gif"]),
+    query=QUERY,
+)
+def test_any_wish_for_a_kept_map_is_answered(
+    client: TestClient, kept: dict[str, str], model: str, name: str, format: str, query: dict[str, str]
+) -> None:
+    answer = client.get(f"{kept[model]}/{name}.{format}", params=query)
+    if answer.status_code != 200:
+        assert "field" in good(answer), answer.text
 
 
 @few

@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,15 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from export.lowering import Lowering
-from export.pack import lower, pack
+from export import quantize
+from export.pack import build, checked, describe
 from models.cbam import CBAMConfig, CBAMResNet
 from models.checkpoints.checkpoint import Checkpoint
 from models.text import TextConfig, TextTransformer
 from models.video import XCLIP, TowerConfig, VideoClassifier, XCLIPConfig
 from models.vit import VisionTransformer, ViTConfig
 from service import bundle
-from service.comparison import Tools, compare
+from service.bundle import MANIFEST, Deviation, Manifest, Parity, Provenance, digest
 from service.dataset import read_inputs
 from service.decode.limits import Limits
 from service.job import Wanted
@@ -81,11 +81,33 @@ def model(name: str) -> tuple[nn.Module, dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def sized(word_tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Sized:
-    """Opens a model of that name and precision; exported and verified once."""
+    """Opens a model of that name and precision; exported once."""
     pool = SessionPool(device="cpu")
     pictures = tmp_path_factory.mktemp("pictures")
     for index, values in enumerate(np.random.default_rng(0).integers(0, 255, (8, 224, 224, 3), np.uint8)):
         Image.fromarray(values).save(pictures / f"{index}.png")
+
+    def build_fp32(name: str, folder: Path) -> None:
+        """The graphs as export writes them; unverified, for that takes longer and changes nothing in them."""
+        of = checkpoint(name)
+        build(of, folder)
+        described = dict(describe(of, *checked(of)))
+        none = Deviation(exported=0, torch_fp32=0)
+        write_manifest(
+            folder,
+            Manifest(
+                **described,
+                parity=Parity(
+                    shapes=(),
+                    attention_nodes=0,
+                    outputs={},
+                    taps=none,
+                    maps={spec.name: none for spec in described["maps"]},
+                ),
+                provenance=Provenance(source=name, sha256="0" * 64, tools={}),
+                files={},
+            ),
+        )
 
     def checkpoint(name: str) -> Checkpoint:
         made, preprocessing = model(name)
@@ -110,19 +132,15 @@ def sized(word_tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Sized:
 
     @cache
     def open_(name: str, precision: str) -> Predictor:
-        whole = SIZED / "fp32" / name / "1"
-        if not whole.exists():
-            pack(checkpoint(name), SIZED / "fp32")
-        folder = SIZED / precision / name / "1"
-        if not folder.exists():
+        whole = SIZED / "fp32" / name
+        if not (whole / MANIFEST).exists():
+            build_fp32(name, whole)
+        folder = SIZED / precision / name
+        if not (folder / MANIFEST).exists():
             folder.mkdir(parents=True)
-            lowering = Lowering(
-                precision="int8",
-                tools=Tools(read_inputs=read_inputs, compare=compare),
-                data=pictures if name == "cbam-resnet50" else None,
-                accept_loss=True,
-            )
-            lower(checkpoint(name), whole, bundle.read(whole), folder, lowering)
+            calibration = partial(read_inputs, whole, pictures)
+            lowered = quantize.lower(whole, bundle.read(whole), folder, "int8", calibration)
+            write_manifest(folder, lowered)
         return Predictor.load(
             folder, pool, Limits(), batch_tokens=512, batch_pixels=2**20, batch_tap_bytes=2**30
         )
@@ -130,12 +148,18 @@ def sized(word_tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Sized:
     return open_
 
 
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Beside a bundle's files, with their checksums."""
+    files = {
+        path.relative_to(folder).as_posix(): digest(path) for path in folder.rglob("*") if path.is_file()
+    }
+    (folder / MANIFEST).write_text(manifest.model_copy(update={"files": files}).model_dump_json())
+
+
 def ratio(predictor: Predictor, tokens: int, name: str) -> float:
     """The median of runs with a map over those without."""
     item = predictor.blank(tokens)
-    plain, asking = (
-        predictor.job(item, Wanted(maps=maps)) for maps in (frozenset[str](), frozenset({name}))
-    )
+    plain, asking = (predictor.job(item, Wanted(maps=maps)) for maps in (frozenset[str](), frozenset({name})))
     ratios = []
     for index in range(PAIRS + 1):
         seconds = {}

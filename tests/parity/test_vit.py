@@ -121,9 +121,17 @@ def check(predictor: Predictor, theirs: Theirs, *, prefix: int) -> None:
             rows = attention[:, :, token, prefix:]
             assert found.shape[:2] == rows.shape[:2]
             assert np.abs(found.reshape(rows.shape) - rows).max() < ROWS, (name, layer)
+    found = np.stack([outcome.maps["attention"].layers[0] for outcome in outcomes])  # of the last layer
+    whole = theirs.attentions[-1][..., prefix:]
+    assert np.abs(found.reshape(whole.shape) - whole).max() < ROWS
     found = np.stack([outcome.maps["rollout"].layers[0] for outcome in outcomes])
     wanted = rollout(theirs.exact_attentions)[:, 0, prefix:]
     assert np.abs(found.reshape(wanted.shape) - wanted).max() < ROLLOUT
+    for heads, fuse in (("max", np.max), ("min", np.min)):
+        outcomes = serve(predictor, Selection(heads=heads))
+        found = np.stack([outcome.maps["rollout"].layers[0] for outcome in outcomes])
+        wanted = rollout(theirs.exact_attentions, fuse)[:, 0, prefix:]
+        assert np.abs(found.reshape(wanted.shape) - wanted).max() < ROLLOUT
 
 
 def check_relevance(predictor: Predictor, theirs: Theirs, relevance: Relevance, *, prefix: int) -> None:
@@ -144,20 +152,22 @@ def check_relevance(predictor: Predictor, theirs: Theirs, relevance: Relevance, 
                 assert np.abs(found - wanted).max() <= max(RELEVANCE * np.abs(wanted).max(), 2 * rounding), (
                     name
                 )
-                assert wanted.max() > 2 * np.median(wanted) > 0
+                assert wanted.max() > 1.2 * wanted.mean() > 0  # far from the same everywhere
 
 
-def rollout(attentions: list[Array]) -> Array:
-    """The whole product of (A + I) / 2, last layer first: [picture, N, N]."""
+def rollout(attentions: list[Array], fuse: Callable[..., Array] = np.mean) -> Array:
+    """The whole product of A + I, its rows divided by their sums, last layer first: [picture, N, N]."""
     product = np.eye(attentions[0].shape[-1])
     for attention in attentions:
-        product = (attention.mean(1) + np.eye(attention.shape[-1])) / 2 @ product
+        step = fuse(attention, 1) + np.eye(attention.shape[-1])
+        product = step / step.sum(-1, keepdims=True) @ product
     return product
 
 
 def test_vit_from_a_jpeg_is_that_of_transformers(
     export: Callable[..., Predictor], relevance: Relevance, tmp_path: Path, size: str
 ) -> None:
+    torch.manual_seed(0)
     sizes = SMALL if size == "small" else {}
     processor = ViTImageProcessorPil(size=SMALL["image_size"]) if sizes else ViTImageProcessorPil()
     labels = LABELS if sizes else {index: f"thing {index}" for index in range(1000)}
@@ -172,6 +182,7 @@ def test_vit_from_a_jpeg_is_that_of_transformers(
 def test_deit_with_its_teacher_from_a_jpeg_is_that_of_transformers(
     export: Callable[..., Predictor], relevance: Relevance, tmp_path: Path, size: str
 ) -> None:
+    torch.manual_seed(0)
     sizes = SMALL if size == "small" else {}
     processor = DeiTImageProcessorPil(size=54, crop_size=48) if sizes else DeiTImageProcessorPil()
     labels = LABELS if sizes else {index: f"thing {index}" for index in range(1000)}

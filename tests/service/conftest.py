@@ -26,7 +26,7 @@ from export.pack import pack
 from models.checkpoints import native
 from models.checkpoints.checkpoint import Checkpoint
 from models.text import TextConfig, TextTransformer
-from models.vit import ViTConfig, VisionTransformer
+from models.vit import VisionTransformer, ViTConfig
 from service import bundle
 from service.app import create_app
 from service.decode.item import Item

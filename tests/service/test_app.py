@@ -80,7 +80,7 @@ def test_the_openapi_document_names_every_endpoint_and_option(client: TestClient
     assert {path for path in paths if not path.startswith("/v2")} == {
         *("/healthz", "/readyz", "/metrics", "/v1/models", "/v1/models/{name}", predict),
         *("/v1/models/{name}/versions/{version}", "/v1/models/{name}/versions/{version}/predict"),
-        *("/v1/predictions/{key}", drawn),
+        *("/v1/predictions/{key}", "/v1/predictions/{key}/{index}/input.webp", drawn),
     }
     options = {one["name"] for one in paths[predict]["post"]["parameters"]}
     assert {"top_k", "maps", "layers", "heads", "target", "inline"} <= options

@@ -25,7 +25,10 @@ from service.settings import Settings
 Refused = Callable[..., dict[str, Any]]
 
 TEXT, IMAGE, VIDEO = (f"/v1/models/tiny-{family}/predict" for family in ("text", "image", "video"))
-KNOWN = "top_k, maps, layers, heads, target, inline, timeout"
+KNOWN = (
+    "special, words, mass, top, top_k, maps, layers, heads, target, token, rows, frame, discard, "
+    "verify, inline, timeout"
+)
 
 
 def png(width: int, height: int, mode: str = "RGB") -> bytes:
@@ -208,7 +211,7 @@ def test_an_unknown_model(client: TestClient, refused: Refused, name: str) -> No
         assert client.get(f"/v1/models/{name}").status_code == 404
 
 
-MAPS = "cls, rollout, received"
+MAPS = "cls, rollout, received, value_norm, relevance, grad_sam, attention"
 
 
 def test_an_unknown_map(client: TestClient, refused: Refused) -> None:
@@ -373,8 +376,9 @@ def links(client: TestClient, picture: bytes, clip: bytes) -> dict[str, str]:
     [
         ("text", "cam.npy", 404, "map", None),
         ("text", "..%2Fcls.npy", 404, None, None),
-        ("text", "cls.png", 400, "format", "html, svg, json, npy"),
-        ("text", "cls.exe", 400, "format", "html, svg, json, npy"),
+        ("text", "cls.gif", 400, "format", "html, svg, png, webp, json, npy"),
+        ("text", "cls.exe", 400, "format", "html, svg, png, webp, json, npy"),
+        ("text", "attention.svg", 400, "format", "png, webp, json, npy"),
         ("image", "cam.html", 400, "format", "png, webp, json, npy"),
         ("text", "cls.npy?layer=2", 400, "layer", 1),
         ("text", "cls.npy?layer=-3", 400, "layer", 1),
@@ -385,7 +389,7 @@ def links(client: TestClient, picture: bytes, clip: bytes) -> dict[str, str]:
         ("text", "cls.npy?head=4", 400, "head", 3),
         ("text", "cls.npy?head=median", 400, "head", None),
         ("text", "rollout.npy?layer=0", 400, "layer", None),
-        ("text", "rollout.npy?head=0", 400, "head", None),
+        ("text", "rollout.npy?head=0", 400, "head", "mean, max, min"),
         ("text", "cls.npy?target=left", 400, "target", None),
         ("text", "cls.npy?frame=0", 400, "frame", None),
         ("text", "cls.npy?layers=0", 400, "layers", ...),

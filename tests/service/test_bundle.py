@@ -36,7 +36,8 @@ def test_a_sound_bundle_is_read(folder: Path) -> None:
     assert (manifest.name, manifest.version, manifest.family) == ("tiny-text", "1", "text")
     assert set(manifest.files) == {
         *("model.onnx", "tokenizer.json"),
-        *("maps/cls.onnx", "maps/received.onnx", "maps/rollout.onnx"),
+        *("maps/cls.onnx", "maps/received.onnx", "maps/rollout.onnx", "maps/rollout-tuned.onnx"),
+        *("maps/value_norm.onnx", "maps/attention.onnx", "maps/gradients.onnx", "maps/proof.onnx"),
     }
 
 

@@ -64,7 +64,7 @@ def test_a_bundle_agrees_with_itself(repository: Path, data: Path) -> None:
     assert (found.inputs, found.labels, found.logit_error, found.largest_logit_error) == (4, 1.0, 0.0, 0.0)
     assert (found.against, found.data) == ("tiny-text/1, fp32", "four texts")
     assert {name: tuple(layers) for name, layers in found.maps.items()} == {
-        spec.name: spec.layers or ("all",) for spec in manifest.maps
+        spec.name: spec.layers or ("all",) for spec in manifest.maps if not spec.sliced
     }
     assert min(value for layers in found.maps.values() for value in layers.values()) == pytest.approx(1)
 
@@ -83,11 +83,13 @@ def test_the_figures_are_those_of_the_two_models(
     assert found.logit_error == pytest.approx(np.mean(errors), rel=1e-4)
     assert found.largest_logit_error == pytest.approx(np.max(errors), rel=1e-4)
     assert found.labels == np.mean(same) < 1
-    assert min(value for layers in found.maps.values() for value in layers.values()) == pytest.approx(1)
+    gradients = {spec.name for spec in read(folder).maps if "target" in spec.inputs}  # those turn round
+    same_maps = [layers for name, layers in found.maps.items() if name not in gradients]
+    assert min(value for layers in same_maps for value in layers.values()) == pytest.approx(1)
 
 
 def logits_of(predictor: Predictor, text: str) -> Any:
-    (outcome,) = predictor.run([Job(item=predictor.decode(Payload(data=text)), maps=frozenset())])
+    (outcome,) = predictor.run([Job(item=predictor.decode(Payload(data=text)))])
     return outcome.logits
 
 

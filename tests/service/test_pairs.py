@@ -228,7 +228,8 @@ def test_a_pair_in_the_query_is_no_option(refused: Any) -> None:
     document = refused(
         400,
         "text_pair",
-        "top_k, maps, layers, heads, target, inline, timeout",
+        "special, words, mass, top, top_k, maps, layers, heads, target, token, rows, frame, discard, "
+        "verify, inline, timeout",
         content="a",
         headers={"content-type": "text/plain"},
         params={"text_pair": "b"},

@@ -305,7 +305,10 @@ def test_unknown_maps_are_named(predictors: dict[str, Predictor]) -> None:
     assert predictor.check_maps(["cls", "cls"]) == {"cls"}
     with pytest.raises(UnknownOption, match="no map 'cam'") as caught:
         predictor.check_maps(["cls", "cam"])
-    assert (caught.value.field, caught.value.limit) == ("maps", ", ".join(spec.name for spec in predictor.manifest.maps))
+    assert (caught.value.field, caught.value.limit) == (
+        "maps",
+        ", ".join(spec.name for spec in predictor.manifest.maps),
+    )
 
 
 @pytest.mark.parametrize("declared", [None, "", "application/octet-stream", "text/plain", "text/x-python"])
@@ -420,9 +423,7 @@ def test_a_batch_costs_tokens_or_pixels(
     predictors: dict[str, Predictor], items: dict[str, list[Item]]
 ) -> None:
     assert [predictors[family].limits.cost for family in FAMILIES] == [512, 100_000, 100_000]
-    assert [job(item).cost for item in items["text"]] == [
-        min(len(text.encode()), 62) + 2 for text in TEXTS
-    ]
+    assert [job(item).cost for item in items["text"]] == [min(len(text.encode()), 62) + 2 for text in TEXTS]
     assert {item.cost for item in items["image"]} == {32 * 32}
     assert {item.cost for item in items["video"]} == {4 * 32 * 32}
 

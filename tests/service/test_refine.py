@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -194,6 +196,16 @@ def test_words_are_those_of_unicode(text: str, words: list[str]) -> None:
 
 def test_a_token_that_carries_its_space_is_of_the_word_behind_it() -> None:
     assert words_of("to infinity", (0, 2), (2, 5), (5, 11)) == ["to", " infinity"]
+
+
+def test_a_row_of_flags_is_one_word_each_and_takes_no_longer_than_other_text() -> None:
+    flags = "\U0001f1eb\U0001f1ee" * 50_000
+    for text in ("a" + flags[:40] + "b", "a" + flags[:8] + "b"):
+        pairs = [text[at : at + 2] for at in range(1, len(text) - 1, 2)]
+        assert words_of(text, *characters(text)) == ["a", *pairs, "b"]
+    started = time.perf_counter()
+    assert words_of(flags, (0, 2), (2, 4)) == [flags[:2], flags[2:4]]
+    assert time.perf_counter() - started < 5  # a minute where each flag walks back to the first
 
 
 def test_a_token_that_reaches_into_two_words_joins_them() -> None:

@@ -103,7 +103,7 @@ def test_what_is_too_large_never_runs(inputs: Any, monkeypatch: pytest.MonkeyPat
 )
 def test_a_query_token_has_its_place_on_the_map(inputs: Any, name: str, before: int, places: int) -> None:
     """Class and distillation tokens come before the patches, a frame's message token behind them."""
-    predictor, spec, item = inputs[name]
+    predictor, _, item = inputs[name]
     count = {"tiny-vit": 14, "tiny-video": 18}.get(name, TOKENS)
     for token in range(count):
         selection = Selection(token=token)
@@ -111,4 +111,4 @@ def test_a_query_token_has_its_place_on_the_map(inputs: Any, name: str, before: 
         (outcome,) = predictor.run([predictor.job(item, wanted)])
         selected = outcome.maps["attention"].select(selection, predicted=0)
         expected = token - before if 0 <= token - before < places else None
-        assert query_place(selected, predictor.manifest.taps) == expected
+        assert query_place(selected) == expected

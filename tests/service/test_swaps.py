@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 from service.app import create_app
 from service.decode.limits import Limits
 from service.errors import InvalidInput
-from service.job import Payload
+from service.job import Payload, Wanted
 from service.predictor import Predictor
 from service.registry import Registry
 from service.scheduler import Scheduler
@@ -62,8 +62,8 @@ def test_no_answer_fails_or_changes_in_swaps_under_requests(text_repository: Pat
             while not done:
                 with registry.lease("tiny-text") as predictor:
                     item = await asyncio.to_thread(predictor.decode, Payload(data=TEXTS[index]))
-                    maps = frozenset({"cls"}) if answers % 2 else frozenset[str]()
-                    (one,) = await scheduler.submit(predictor, [predictor.job(item, maps)])
+                    wanted = Wanted(maps=frozenset({"cls"}), proof=True) if answers % 2 else Wanted()
+                    (one,) = await scheduler.submit(predictor, [predictor.job(item, wanted)])
                     assert not predictor.closed
                 np.testing.assert_allclose(one.result.logits, expected[index], atol=1e-5)
                 answers += 1

@@ -18,14 +18,11 @@ UI = Path(service.__file__).parent / "ui"
 FILES = sorted(path.relative_to(UI).as_posix() for path in UI.rglob("*") if path.is_file())
 MODULES = {name for name in FILES if name.endswith(".js")}
 TYPES = {
-    ".css": "text/css",
-    ".html": "text/html",
-    ".jpg": "image/jpeg",
-    ".js": "javascript",
-    ".json": "application/json",
-    ".mp4": "video/mp4",
-    ".png": "image/png",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".rs": "text/plain; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".mp4": "video/mp4",
 }
 PAGE = (UI / "index.html").read_text()
 
@@ -50,7 +47,8 @@ def test_no_other_answer_may_load_anything(client: TestClient, path: str) -> Non
 def test_a_file_has_its_type_and_is_asked_for_by_its_tag(client: TestClient, name: str) -> None:
     response = client.get(f"/ui/{name}")
     assert response.content == (UI / name).read_bytes()
-    assert TYPES.get(Path(name).suffix, "text/plain") in response.headers["content-type"]
+    kind = response.headers["content-type"]
+    assert kind == TYPES.get(Path(name).suffix, kind)
     assert response.headers["cache-control"] == "no-cache"
     again = client.get(f"/ui/{name}", headers={"if-none-match": response.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")

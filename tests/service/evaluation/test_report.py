@@ -144,6 +144,13 @@ def test_the_plot_is_one_svg_without_anything_from_elsewhere(evaluation: Evaluat
     assert all(link.startswith("#") for link in links)
 
 
+@pytest.mark.parametrize("part", ["without", "alone"])
+def test_both_curves_are_drawn(evaluation: Evaluation, part: str) -> None:
+    first, *others = evaluation.curves
+    higher = first.model_copy(update={part: tuple(map(interval, (0.2, 0.3, 0.4)))})
+    assert draw(evaluation) != draw(evaluation.model_copy(update={"curves": (higher, *others)}))
+
+
 def test_the_same_figures_give_the_same_files(evaluation: Evaluation, tmp_path: Path) -> None:
     for name in ("one", "two"):
         write(evaluation, tmp_path / name / "deeper")
