@@ -31,6 +31,7 @@ from service.schemas import (
     VideoInfo,
     View,
 )
+from service.sizes import check_numbers
 
 Array = NDArray[Any]
 
@@ -52,9 +53,10 @@ def prediction(
     selection: Selection,
     *,
     url: str,
+    inputs: int,
 ) -> Prediction:
-    """One input's part of an answer; raises UnknownOption where the selection does not fit a map, and
-    VerificationFailed.
+    """One input's part of an answer to so many; raises UnknownOption where the selection does not fit a map,
+    InvalidInput where there are too many numbers to be `inline`, and VerificationFailed.
     """
     labels = predictor.manifest.labels
     scores = predictor.scores(outcome.logits)
@@ -66,6 +68,8 @@ def prediction(
         refine(outcome.maps[name].select(selection, predicted=best[0]), options.refinement, text)
         for name in options.maps
     ]
+    if options.inline:
+        check_numbers(sum(one.selected.values.size for one in maps), inputs=inputs, field="inline")
     return Prediction(
         label=top[0].label,
         score=top[0].score,
@@ -194,15 +198,19 @@ def _links(selected: SelectedMap, refinement: Refinement, predictor: Predictor, 
 
 
 def _word(chosen: str | int | list[int]) -> str:
-    return ",".join(map(str, chosen)) if isinstance(chosen, list) else str(chosen)
+    """Layers or heads as they stand in a query: "0" is one, "0," a list of one."""
+    if not isinstance(chosen, list):
+        return str(chosen)
+    return ",".join(map(str, chosen)) + ("," if len(chosen) == 1 else "")
 
 
 def write_numbers(refined: Refined, view: Seen | None, labels: tuple[str, ...], format: str) -> Drawing:
-    """A map as `npy`, or as `json` with what it is."""
+    """A map as `npy`, or as `json` with what it is; raises InvalidInput where that would be too long."""
     if format == "npy":
         buffer = io.BytesIO()
         np.save(buffer, refined.selected.values, allow_pickle=False)
         return Drawing(body=buffer.getvalue(), media_type="application/octet-stream")
+    check_numbers(refined.selected.values.size, field="format")
     info = map_info(refined, view, labels, links={}, inline=True)
     body = info.model_dump_json(exclude={"links"}, exclude_none=True).encode()
     return Drawing(body=body, media_type="application/json")

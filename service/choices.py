@@ -26,18 +26,19 @@ def _once(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _split(separator: str) -> BeforeValidator:
-    """What is written with separators as a list, anything else as it is."""
+def _several(value: Any) -> Any:
+    """ "0,2" as a list, "0," as one of a single index, anything else as it is."""
+    return value.removesuffix(",").split(",") if isinstance(value, str) and "," in value else value
 
-    def split(value: Any) -> Any:
-        return value.split(separator) if isinstance(value, str) and separator in value else value
 
-    return BeforeValidator(split)
+def _stretch(value: Any) -> Any:
+    """ "3:7" as a start and a stop, anything else as it is."""
+    return value.split(":") if isinstance(value, str) and ":" in value else value
 
 
 Indices = Annotated[tuple[int, ...], Field(min_length=1, max_length=256)]
-LayersOption = Annotated[Literal["all"] | int | Indices, _split(",")]
-HeadsOption = Annotated[Literal["all", "mean", "max", "min"] | int | Indices, _split(",")]
+LayersOption = Annotated[Literal["all"] | int | Indices, BeforeValidator(_several)]
+HeadsOption = Annotated[Literal["all", "mean", "max", "min"] | int | Indices, BeforeValidator(_several)]
 
 
 ONE_QUERY = "One query token of a map of what tokens attend to, from 0."
@@ -47,7 +48,7 @@ DISCARD = (
 )
 
 
-RowsOption = Annotated[tuple[int, int], _split(":")]
+RowsOption = Annotated[tuple[int, int], BeforeValidator(_stretch)]
 
 
 class RefineOptions(BaseModel):

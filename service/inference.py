@@ -26,6 +26,7 @@ from service.repository import Place
 from service.scheduler import Run, Scheduler
 from service.sessions import OutOfMemory, SessionPool
 from service.settings import Settings
+from service.slices import check_slices
 from service.statistics import Statistics
 from service.store import Store
 from service.threads import Threads
@@ -159,6 +160,7 @@ class Inference:
         items = await self._decode(predictor, payloads)
         decoded = time.perf_counter()
         jobs = [predictor.job(item, wanted) for item in items]
+        check_slices(job.slices for job in jobs)
         done = await self.scheduler.submit(predictor, jobs)
         found = Inferred(items=items, done=done, decode_seconds=decoded - started)
         self._trace(predictor, found, started_ns)

@@ -59,12 +59,14 @@ NOTHING = Wanted()
 class Job:
     """A decoded input and what is wanted of it.
 
-    `taps` are the bytes that each tap which that is made of takes for this input.
+    `taps` are the bytes that each tap which that is made of takes for this input, `slices` how many numbers
+    its slices of maps have.
     """
 
     item: Item
     wanted: Wanted = NOTHING
     taps: Mapping[str, int] = field(default_factory=dict)
+    slices: int = 0
 
     @property
     def cost(self) -> int:

@@ -27,7 +27,7 @@ def original(item: Item, size: int | Literal["original"] | None) -> Drawing:
         raise NotFound("a text has no picture", field="index")
     if isinstance(item, ImageItem):
         picture = Image.fromarray(item.original)
-        return _webp(picture.resize(_smaller(picture.width, picture.height, size), reducing_gap=2.0))
+        return _webp(picture.resize(smaller(picture.width, picture.height, size), reducing_gap=2.0))
     return _webp(_sheet(item.original, size))
 
 
@@ -36,7 +36,7 @@ def _sheet(frames: np.ndarray, size: int | Literal["original"] | None) -> Image.
     columns = math.ceil(math.sqrt(len(frames)))
     longest = LONGEST // columns
     limit = min(size if isinstance(size, int) else longest if size else DEFAULT_SIZE, longest)
-    width, height = _smaller(frames.shape[2], frames.shape[1], limit)
+    width, height = smaller(frames.shape[2], frames.shape[1], limit)
     sheet = Image.new("RGB", (columns * width, math.ceil(len(frames) / columns) * height))
     for index, frame in enumerate(frames):
         row, column = divmod(index, columns)
@@ -45,7 +45,7 @@ def _sheet(frames: np.ndarray, size: int | Literal["original"] | None) -> Image.
     return sheet
 
 
-def _smaller(width: int, height: int, size: int | Literal["original"] | None) -> tuple[int, int]:
+def smaller(width: int, height: int, size: int | Literal["original"] | None) -> tuple[int, int]:
     """The original's size or a smaller one."""
     return fit(width, height, min(size, max(width, height)) if isinstance(size, int) else size)
 

@@ -84,7 +84,13 @@ class Predictions:
         key = Store.new_id()
         predictions = [
             prediction(
-                predictor, item, outcome, options, wanted.selection, url=f"{predictions_url(key)}/{index}"
+                predictor,
+                item,
+                outcome,
+                options,
+                wanted.selection,
+                url=f"{predictions_url(key)}/{index}",
+                inputs=len(found.items),
             )
             for index, (item, outcome) in enumerate(zip(found.items, found.outcomes, strict=True))
         ]

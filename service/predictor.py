@@ -234,8 +234,7 @@ class Predictor:
     def job(self, item: Item, wanted: Wanted = NOTHING) -> Job:
         """An input and what is wanted of it; raises UnknownOption where it has no such."""
         specs = [spec for spec in self.manifest.maps if spec.name in wanted.maps]
-        for spec in specs:
-            check_part(spec, wanted.selection, item, self.manifest.taps)
+        slices = sum(check_part(spec, wanted.selection, item, self.manifest.taps) for spec in specs)
         layers = [Made.of(spec, wanted.selection, predicted=0).layer for spec in specs]
         taps = {
             tensor for spec, layer in zip(specs, layers, strict=True) for tensor in spec.taps(layer).values()
@@ -246,7 +245,7 @@ class Predictor:
             used["proof"] = sum(sizes.get(tap, 0) for tap in proof.taps(proof.layers[0]).values())
         if any("target" in spec.inputs for spec in specs):
             used["gradients"] = GRADIENT_TAPS * sum(sizes.values())
-        return Job(item=item, wanted=wanted, taps=used)
+        return Job(item=item, wanted=wanted, taps=used, slices=slices)
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
         """What a batch gives, in order; raises OutOfMemory, and Unloaded after `close`."""

@@ -1,4 +1,4 @@
-"""How large what a client sends may be, and how JSON of that size is read."""
+"""How large what a client sends may be and how JSON of that size is read, and how much of it is sent back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import gc
 import json
 from typing import Any, NoReturn
 
-from service.errors import TooLarge
+from service.errors import InvalidInput, TooLarge
+
+MOST_NUMBERS = 2**20  # of maps, as JSON: some 20 MB, for which all else stands still a quarter of a second
 
 
 def check_length(nbytes: int, max_bytes: int) -> None:
@@ -29,6 +31,17 @@ def read_json(body: bytes | memoryview, max_bytes: int) -> Any:
         return json.loads(str(body, "utf-8"), parse_constant=_no_constant)
     finally:
         gc.enable()
+
+
+def check_numbers(count: int, *, inputs: int = 1, field: str) -> None:
+    """Raise InvalidInput where maps of so many numbers for each input are too many for JSON."""
+    most = MOST_NUMBERS // inputs
+    if count > most:
+        raise InvalidInput(
+            f"{field}: {count} numbers are too many for JSON: ask for part of the map, or for binary numbers",
+            field=field,
+            limit=most,
+        )
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from service.bundle import MapSpec, Tap
@@ -9,19 +10,35 @@ from service.decode.item import Item
 from service.errors import UnknownOption
 from service.maps import Made, SelectedMap, Selection, check_index
 
-MOST = 2**24  # numbers of one slice
+MOST = 2**24  # numbers of the slices of one request
 
 
-def check_part(spec: MapSpec, selection: Selection, item: Item, taps: Iterable[Tap]) -> None:
-    """Raise UnknownOption where an input has no such part of a map, before anything is made of it."""
+def check_part(spec: MapSpec, selection: Selection, item: Item, taps: Iterable[Tap]) -> int:
+    """How many numbers a slice of a map will have, 0 of a map that is made whole.
+
+    Raises UnknownOption where an input has no such part of a map, before anything is made of it.
+    """
     if spec.sliced:
-        check_slice(spec, selection, item, taps)
-    elif spec.kind == "frame_grid" and selection.frame is not None:
+        return check_slice(spec, selection, item, taps)
+    if spec.kind == "frame_grid" and selection.frame is not None:
         check_index("frame", selection.frame, len(item.tensors["frames"]), spec.name)
+    return 0
 
 
-def check_slice(spec: MapSpec, selection: Selection, item: Item, taps: Iterable[Tap]) -> None:
-    """Raise UnknownOption where an input has no such query tokens or frame, or the slice is too large."""
+def check_slices(numbers: Iterable[int]) -> None:
+    """Raise UnknownOption where the slices of all inputs of a request are too large together."""
+    if (total := sum(numbers)) > MOST:
+        raise UnknownOption(
+            f"rows: the slices of all inputs have {total} numbers, at most {MOST} in one request",
+            field="rows",
+            limit=MOST,
+        )
+
+
+def check_slice(spec: MapSpec, selection: Selection, item: Item, taps: Iterable[Tap]) -> int:
+    """How many numbers a slice will have; raises UnknownOption where an input has no such query tokens or
+    frame, or the slice is too large.
+    """
     made = Made.of(spec, selection, predicted=0)
     query = spec.taps(made.layer)["query"]
     axes = next(tap.axes for tap in taps if tap.name == query)  # batch, the frame of a clip, token, width
@@ -39,11 +56,9 @@ def check_slice(spec: MapSpec, selection: Selection, item: Item, taps: Iterable[
             field="rows",
             limit=most,
         )
-    if made.frame is None:
-        return
-    last = int(axes[1]) - 1
-    if not 0 <= made.frame <= last:
+    if made.frame is not None and not 0 <= made.frame <= (last := int(axes[1]) - 1):
         raise UnknownOption(f"frame must be from 0 to {last}, not {made.frame}", field="frame", limit=last)
+    return (stop - start) * tokens * (spec.heads or 1)
 
 
 def query_place(selected: SelectedMap) -> int | None:
@@ -54,4 +69,5 @@ def query_place(selected: SelectedMap) -> int | None:
     token, before = selected.token, selected.spec.tokens_before
     if token is None or before is None:
         return token
-    return token - before if 0 <= token - before < selected.values.size else None
+    patches = math.prod(selected.values.shape[-2:])
+    return token - before if 0 <= token - before < patches else None

@@ -19,6 +19,7 @@ from service.maps import AttentionMap, Made, MapKey, Selection
 from service.predictor import Predictor
 
 RECORD_BYTES = 1024  # what a record costs beside its payloads, maps and answer
+MAP_BYTES = 1024  # what a map costs beside its numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class StoredItem:
 
     @property
     def nbytes(self) -> int:
-        return self.payload.nbytes + sum(found.nbytes for found in self.maps.values())
+        return self.payload.nbytes + sum(MAP_BYTES + found.nbytes for found in self.maps.values())
 
     def target(self, selection: Selection) -> int:
         """The label that a selection means."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
@@ -56,6 +57,17 @@ class Description(Frozen):
             raise ValueError("two maps have one name")
         return self
 
+    @model_validator(mode="after")
+    def _made_of_what_there_is(self) -> Self:
+        known = {tensor.name for tensor in (*self.taps, *self.inputs)}
+        for spec in self.maps:
+            for layer in range(len(spec.layers)) if spec.sliced else (0,):
+                _check_known(f"map {spec.name}", spec.taps(layer).values(), known)
+        if self.proof is not None:
+            for name in self.proof.layers:
+                _check_known("proof", self.proof.taps(name).values(), known)
+        return self
+
     @property
     def graphs(self) -> tuple[str, ...]:
         """The names of all graphs under `maps/`."""
@@ -65,6 +77,12 @@ class Description(Frozen):
     def map(self, name: str) -> MapSpec | None:
         """The map of this name, if the model has it."""
         return next((spec for spec in self.maps if spec.name == name), None)
+
+
+def _check_known(what: str, tensors: Iterable[str], known: Collection[str]) -> None:
+    """Raise ValueError unless all that a graph is made of is there."""
+    if missing := [name for name in tensors if name not in known]:
+        raise ValueError(f"{what} is made of {missing[0]!r}, which is neither a tap nor an input")
 
 
 class Manifest(Description):

@@ -90,6 +90,8 @@ class MapSpec(Frozen):
         expected = 1 if self.sliced else len(self.layers) or 1
         if len(self.outputs) != expected or len(set(self.outputs)) < len(self.outputs):
             raise ValueError(f"map {self.name}: one output for each layer, or one for all")
+        if len(set(self.layers)) < len(self.layers):
+            raise ValueError(f"map {self.name}: two layers have one name")
         if self.sliced and (not self.layers or "query_token" not in self.axes):
             raise ValueError(f"map {self.name}: slices are of one of several layers, and of query tokens")
         if (self.tokens_before is not None) != (self.kind == "grid_matrix"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from importlib.metadata import version
 
 from fastapi import Request
@@ -11,8 +12,14 @@ from fastapi import Request
 
 def entity_tag(*parts: str) -> str:
     """A strong entity tag of all that an answer's bytes depend on, this release among it."""
-    document = json.dumps([version("regard"), *parts])
+    document = json.dumps([release(), *parts])
     return f'"{hashlib.sha256(document.encode()).hexdigest()[:32]}"'
+
+
+@cache
+def release() -> str:
+    """The version of this server, which is read from disk."""
+    return version("regard")
 
 
 def is_known(request: Request, tag: str) -> bool:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.job import Payload
 from service.options import gathered, parse_options
-from service.originals import original
+from service.originals import original, smaller
 from service.predictor import Predictor
 from service.render import Drawing, RenderOptions
 from service.routes.caching import cache_headers, entity_tag, is_known
@@ -51,4 +51,4 @@ async def decoded_input(request: Request, key: str, index: int) -> Response:
 
 
 def _draw(predictor: Predictor, payload: Payload, size: int | Literal["original"] | None) -> Drawing:
-    return original(predictor.decode(payload), size)
+    return original(predictor.canvas(payload, lambda width, height: smaller(width, height, size)), size)

@@ -31,6 +31,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     for status in (400, 401, 403, 404, 408, 410, 413, 415, 422, 503, 504)
 }
 
+UNVERIFIED = ERRORS[400] | {"description": "With `verify`: attention that is not the softmax it should be."}
+
 PREDICT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -164,6 +166,7 @@ async def model(request: Request, name: str, version: str | None) -> ModelInfo:
     openapi_extra=PREDICT_BODY,
     parameters=query_parameters(PredictOptions),
     response_model=Answer,
+    responses={500: UNVERIFIED},
 )
 async def predict(request: Request, name: str, version: str | None) -> Response:
     async with admitted(request, name, version) as (predictor, _):

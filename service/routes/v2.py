@@ -18,6 +18,7 @@ from service.maps import Selection
 from service.predictor import Predictor
 from service.routes.calls import of_model
 from service.routes.request import admitted, arriving, connected, inference, timing_headers, unready
+from service.sizes import check_numbers
 from service.v2 import documents, openapi
 from service.v2.compression import SMALLEST, accepted, compress, decompress
 from service.v2.framing import (
@@ -100,6 +101,7 @@ async def model_ready(request: Request, name: str, version: str | None) -> Any:
     method="POST",
     summary="Predictions, and the attention maps that are asked for",
     openapi_extra=openapi.INFER,
+    parameters=openapi.HEADERS,
     responses=openapi.INFERRED,
     response_class=Response,
 )
@@ -160,12 +162,14 @@ def _answer(
     encoding: str | None,
 ) -> Response:
     tensors = outputs.tensors(inferred, selection, options.refinement)
+    binary = frozenset(one.name for one in tensors if asked.binary(one.name))
+    check_numbers(sum(one.values.size for one in tensors if one.name not in binary), field="binary_data")
     body, length = InferResponse(
         model_name=predictor.manifest.name,
         model_version=predictor.manifest.version,
         id=asked.id,
         outputs=tensors,
-        binary=frozenset(one.name for one in tensors if asked.binary(one.name)),
+        binary=binary,
     ).write()
     headers = {}
     if length is not None:

@@ -8,7 +8,7 @@ import { contentType, jsonBody, LISTED, predictPath } from "./session.js";
 /** @typedef {import("./session.js").Session} Session */
 
 // Characters that a terminal could take for commands, or that a reader cannot see.
-const HIDDEN = /[\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 
 /**
  * A word as a shell reads it.
@@ -40,7 +40,7 @@ export function predictCommand({ model, input }, { map, layer, head, target }, o
   if (input.address) {
     return `curl -s ${quoted(origin + input.address)} | curl -s ${address}${key(withKey)} ${kind} --data-binary @-`;
   }
-  return `curl -s ${address}${key(withKey)} ${kind} --data-binary ${quoted(`@${input.name}`)}`;
+  return `curl -s ${address}${key(withKey)} ${kind} --data-binary ${quoted(`@${input.name.replace(HIDDEN, "?")}`)}`;
 }
 
 /**

@@ -121,15 +121,16 @@ _EXAMPLE = {
     "parameters": {"maps": "rollout"},
 }
 
+HEADERS: list[dict[str, Any]] = [
+    {
+        "name": HEADER_LENGTH,
+        "in": "header",
+        "description": "Bytes of JSON before the binary tensors; the whole body is JSON if left out.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+]
+
 INFER: dict[str, Any] = {
-    "parameters": [
-        {
-            "name": HEADER_LENGTH,
-            "in": "header",
-            "description": "Bytes of JSON before the binary tensors; the whole body is JSON if left out.",
-            "schema": {"type": "integer", "minimum": 0},
-        },
-    ],
     "requestBody": {
         "required": True,
         "description": "JSON, and binary tensors behind it; may be packed, with a Content-Encoding of "
@@ -173,7 +174,11 @@ INFERRED: dict[int | str, dict[str, Any]] = {
             },
             "application/octet-stream": _BINARY,
         },
-    }
+    },
+    500: {
+        "model": ErrorDocument,
+        "description": "With `verify`: attention that is not the softmax it should be.",
+    },
 }
 
 

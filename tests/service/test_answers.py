@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from service.job import Job, Payload
+from service.answers import prediction
+from service.choices import PredictOptions
+from service.job import Job, Outcome, Payload
+from service.maps import Selection
 from service.predictor import Predictor
 
 TEXT = "fn main() { println!(); }"
@@ -83,3 +86,21 @@ def test_a_model_says_what_its_scores_are(
     schemas = scoring_client.get("/openapi.json").json()["components"]["schemas"]
     for schema in ("Label", "Prediction"):
         assert activation in schemas[schema]["properties"]["score"]["description"]
+
+
+def test_of_two_sure_labels_the_surer_one_is_predicted(scoring_client: TestClient) -> None:
+    """Their scores are both 1; the target of a map is the same label."""
+    inference = scoring_client.app.state.inference  # type: ignore[attr-defined]
+    predictor = inference.registry.get("tiny-sigmoid", None)
+    logits = np.array([50.0, 70.0, -3.0, 60.0], np.float32)
+    found = prediction(
+        predictor,
+        predictor.decode(Payload(data=TEXT)),
+        Outcome(logits=logits, maps={}, maps_seconds=0.0),
+        PredictOptions(top_k=3),
+        Selection(),
+        url="",
+        inputs=1,
+    )
+    assert [one.label for one in found.top] == ["right", "down", "left"]
+    assert [one.score for one in found.top] == [1, 1, 1]

@@ -66,7 +66,9 @@ PREDICT_WORDS: list[tuple[str, str, Any]] = [
     ("verify", "2", None),
     ("verify", "", None),
     ("layers", "٣", None),
-    ("layers", "0,", None),
+    ("layers", ",", None),
+    ("layers", "0,,", None),
+    ("layers", ",0", None),
     ("heads", "median", None),
     ("heads", "0:2", None),
 ]

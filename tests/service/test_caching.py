@@ -64,7 +64,7 @@ def test_everything_that_changes_the_bytes_changes_the_tag(
     assert client.get(f"{url}/cls.svg").headers["etag"] == tags[0]
     other = client.post("/v1/models/tiny-text/predict", json=TEXT).json()["id"]
     assert client.get(f"/v1/predictions/{other}/0/maps/cls.svg").headers["etag"] not in tags
-    monkeypatch.setattr(caching, "version", lambda name: "99.0")
+    monkeypatch.setattr(caching, "release", lambda: "99.0")
     assert client.get(f"{url}/cls.svg").headers["etag"] not in tags
 
 

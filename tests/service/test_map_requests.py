@@ -224,8 +224,12 @@ def test_slices_are_of_the_tokens_layer_and_frame_asked_for(
     close(everything["values"], whole)
     close(numbers(client, f"{link}.npy?{chosen}&token={count - 1}"), whole[:, count - 1])
     for format in ("html", "svg") if model == "tiny-text" else ("png", "webp"):
-        drawn = client.get(f"{link}.{format}?token=0&layer=0" + "".join(f"&frame={frame}" for _ in of_frame))
-        assert drawn.status_code == 200, drawn.text
+        for token in (0, count - 1):
+            drawn = client.get(f"{link}.{format}", params={"token": token, "layer": 0, **of_frame})
+            assert drawn.status_code == 200, drawn.text
+    for token in (0, count - 1):  # every head on one sheet
+        asked = {"token": token, "head": "all", **of_frame}
+        assert client.get(f"{link}.png", params=asked).status_code == 200
 
 
 def test_slices_of_several_texts_are_each_of_its_own_tokens(client: TestClient, references: Any) -> None:
@@ -373,6 +377,31 @@ def chosen(draw: st.DrawFn, spec: MapSpec, tokens: int) -> dict[str, Any]:
         options["words"] = draw(st.booleans())
         options["special"] = draw(st.sampled_from(["keep", "hide"]))
     return {name: value for name, value in options.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "options"),
+    [
+        ("tiny-text", "cls", {"layers": "0,"}),
+        ("tiny-text", "cls", {"layers": "1,", "heads": "2,"}),
+        ("tiny-text", "attention", {"heads": "3,", "token": "1"}),
+        ("tiny-video", "temporal", {"layers": "all"}),  # of which there is one
+        ("tiny-video", "temporal", {"layers": "all", "heads": "0,"}),
+        ("tiny-text", "cls", {"mass": "0.123456789012345"}),
+        ("tiny-text", "rollout", {"discard": "0.123456789012345", "top": "3"}),
+    ],
+)
+def test_a_list_of_one_and_a_long_number_are_linked_as_they_are(
+    client: TestClient, ask: Any, model: str, name: str, options: dict[str, str]
+) -> None:
+    (shown,) = ask(model, maps=name, inline="true", **options)["predictions"][0]["maps"]
+    for word in ("layers", "heads"):
+        assert isinstance(shown.get(word), list) == (word in options)
+    np.testing.assert_array_equal(numbers(client, shown["links"]["npy"]), np.float32(shown["values"]))
+    for option in ("mass", "discard"):
+        assert option not in options or f"{option}={options[option]}" in shown["links"]["npy"]
+    for link in shown["links"].values():
+        assert client.get(link).status_code == 200
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from service.bundle import Kind, MapSpec
-from service.errors import UnknownOption
-from service.maps import AttentionMap, Selection
+from service.errors import InvalidInput, UnknownOption
+from service.maps import AttentionMap, Made, Selection
 
 LAYERS, HEADS, TOKENS, LABELS = 3, 4, 5, 6
 
@@ -165,3 +165,59 @@ def test_a_layer_or_head_that_is_not_there_is_named_with_its_limit(
 
 def test_bytes_are_those_of_all_layers(rows: AttentionMap) -> None:
     assert rows.nbytes == LAYERS * HEADS * TOKENS * 4
+
+
+def sliced() -> MapSpec:
+    return MapSpec(
+        name="m",
+        kind="token_matrix",
+        description="",
+        axes=("head", "query_token", "key_token"),
+        layers=("layer.0", "layer.1", "layer.2"),
+        default_layer=2,
+        heads=HEADS,
+        graph="m",
+        inputs=("query", "key", "rows"),
+        outputs=("m",),
+        sliced=True,
+    )
+
+
+@pytest.mark.parametrize("rows", [None, (0, 5), (2, 4), (3, 4)])
+def test_a_query_token_is_counted_from_the_first_of_the_input(rows: tuple[int, int] | None) -> None:
+    values = numbers(HEADS, TOKENS, TOKENS)
+    held = values[:, slice(*rows)] if rows else values
+    found = AttentionMap(spec=sliced(), layers=(held,), made=Made(layer=2, rows=rows))
+    selected = found.select(Selection(token=3, heads=1), predicted=0)
+    assert (selected.kind, selected.axes, selected.token, selected.rows) == ("tokens", ("token",), 3, None)
+    np.testing.assert_array_equal(selected.values, values[1, 3])
+    whole = found.select(Selection(heads="all"), predicted=0)
+    assert (whole.kind, whole.rows, whole.layers) == ("token_matrix", rows, 2)
+    np.testing.assert_array_equal(whole.values, held)
+
+
+@pytest.mark.parametrize(
+    ("selection", "made"),
+    [
+        (Selection(), Made(layer=2)),
+        (Selection(layers=-1), Made(layer=2)),
+        (Selection(layers=-3, heads=2), Made(layer=0)),
+        (Selection(layers=1, rows=(2, 4)), Made(layer=1, rows=(2, 4))),
+        (Selection(token=3), Made(layer=2, rows=(3, 4))),
+        (Selection(target=1, discard=0.5, frame=3), Made(layer=2)),
+    ],
+)
+def test_slices_that_are_alike_are_made_alike(selection: Selection, made: Made) -> None:
+    assert Made.of(sliced(), selection, predicted=3) == made
+
+
+def test_what_no_map_can_be_made_of_is_refused_at_once() -> None:
+    for discard in (1.0, -0.1, float("nan"), float("inf"), 1 - 1e-12):
+        with pytest.raises(InvalidInput) as caught:
+            Selection(discard=discard)
+        assert (caught.value.field, caught.value.limit) == ("discard", "0 to 1")
+    with pytest.raises(InvalidInput, match="one of them"):
+        Selection(token=0, rows=(0, 1))
+    for layers in ("all", (0,), (0, 1)):
+        with pytest.raises(UnknownOption, match="one layer at a time"):
+            Selection(layers=layers).check(sliced())  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,9 @@ from service.bundle import MapSpec
 from service.decode.item import Item
 from service.errors import UnknownOption
 from service.job import Payload, Wanted
-from service.maps import Selection
+from service.maps import Heads, Selection
 from service.predictor import Predictor
-from service.slices import check_slice, query_place
+from service.slices import MOST, check_slice, check_slices, query_place
 
 TEXT = "fn main() { println!(); }"
 TOKENS = len(TEXT) + 2
@@ -109,6 +110,15 @@ def test_a_query_token_has_its_place_on_the_map(inputs: Any, name: str, before: 
         selection = Selection(token=token)
         wanted = Wanted(maps=frozenset({"attention"}), selection=selection)
         (outcome,) = predictor.run([predictor.job(item, wanted)])
-        selected = outcome.maps["attention"].select(selection, predicted=0)
         expected = token - before if 0 <= token - before < places else None
-        assert query_place(selected) == expected
+        heads: list[Heads] = ["mean", "all", 0]
+        for chosen in heads:
+            found = outcome.maps["attention"].select(replace(selection, heads=chosen), predicted=0)
+            assert query_place(found) == expected
+
+
+def test_the_slices_of_one_request_are_bounded_together() -> None:
+    check_slices([MOST // 2, MOST // 2])
+    with pytest.raises(UnknownOption) as caught:
+        check_slices([MOST // 2, MOST // 2, 1])
+    assert (caught.value.field, caught.value.limit) == ("rows", MOST)

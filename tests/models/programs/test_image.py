@@ -107,3 +107,17 @@ def test_attention_is_that_of_the_tokens_that_were_asked_for(layer: int, watched
     for rows in (torch.arange(whole.shape[2]), torch.tensor([5]), torch.tensor([2, 0, 12])):
         (found,) = watched.map("attention", layer=f"layers.{layer}", rows=rows)
         close(found, grid(watched, whole[:, :, rows]))
+
+
+def test_a_patch_is_the_query_that_comes_so_many_tokens_after_those_before_the_patches(watched: Any) -> None:
+    """Queries count from the first token, keys are patches alone: each looks at itself here."""
+    before = watched.model.programs()["attention"].tokens_before
+    query, key = torch.zeros(2, 1, before + 12, 36)
+    for row in range(GRID[0]):
+        for column in range(GRID[1]):
+            token = before + row * GRID[1] + column
+            query[0, token, token] = key[0, token, token] = 10.0
+    (found,) = watched.map(
+        "attention", layer="layers.0", query=query, key=key, rows=torch.arange(before, before + 12)
+    )
+    assert found[0].amax(0).flatten(-2).argmax(-1).tolist() == list(range(12))

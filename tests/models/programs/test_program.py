@@ -81,7 +81,7 @@ def test_every_program_runs_on_its_models_taps_and_describes_itself(case: Callab
         for layer in layers:
             own = {key.removeprefix(f"{layer}."): tap for key, tap in taps.items()} if layer else {}
             tensors = {**inputs, **taps, **GIVEN, **own}
-            before = {key: tensor.clone() for key, tensor in tensors.items()}
+            untouched = {key: tensor.clone() for key, tensor in tensors.items()}
             for made in (program, program.tuned):
                 if made is None:
                     continue
@@ -89,11 +89,13 @@ def test_every_program_runs_on_its_models_taps_and_describes_itself(case: Callab
                 assert len(out) == (1 if program.sliced else len(program.layers) or 1), name
                 assert all(tensor.ndim == 1 + len(program.axes) for tensor in out), name
                 assert all(torch.isfinite(tensor).all() for tensor in out), name
-            assert all(torch.equal(tensors[key], tensor) for key, tensor in before.items()), name
+            assert all(torch.equal(tensors[key], tensor) for key, tensor in untouched.items()), name
         assert program.description.endswith(".")
         assert program.default == (len(program.layers) - 1 if program.layers else None)
         assert (program.tuned is not None) == (name == "rollout")
         assert program.sliced == (name == "attention")
+        before = {picture: 2, clip: 1}.get(case) if program.sliced else None  # of patches alone
+        assert program.tokens_before == before
         assert program.graph == ("gradients" if name in ("relevance", "grad_sam") else None)
 
 

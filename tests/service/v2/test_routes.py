@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 import service
 from service.app import create_app
 from service.settings import Settings
+from service.v2.parameters import MAP_OPTIONS
 
 TEXT = "fn main() { println!(); }"
 LABELS = ["left", "right", "up", "down"]
@@ -552,3 +553,13 @@ def test_openapi_says_what_there_is(client: TestClient) -> None:
     assert {"application/json", "application/octet-stream"} == set(infer["requestBody"]["content"])
     assert {"200", "400", "401", "403", "404", "413", "415", "422", "503", "504"} <= set(infer["responses"])
     assert sum(len(methods) for path, methods in paths.items() if path.startswith("/v2")) == 17
+
+
+def test_what_a_request_may_say_is_documented(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    call = document["paths"]["/v2/models/{name}/infer"]["post"]
+    assert [one["name"].lower() for one in call["parameters"]] == ["name", "inference-header-content-length"]
+    schema = call["requestBody"]["content"]["application/json"]["schema"]
+    known = {"timeout", "binary_data_output", *MAP_OPTIONS}
+    assert schema["properties"]["parameters"]["properties"].keys() == known
+    assert "500" in call["responses"]
