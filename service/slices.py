@@ -56,8 +56,12 @@ def check_slice(spec: MapSpec, selection: Selection, item: Item, taps: Iterable[
             field="rows",
             limit=most,
         )
-    if made.frame is not None and not 0 <= made.frame <= (last := int(axes[1]) - 1):
-        raise UnknownOption(f"frame must be from 0 to {last}, not {made.frame}", field="frame", limit=last)
+    if made.frame is not None:
+        last = int(axes[1]) - 1
+        if not 0 <= made.frame <= last:
+            raise UnknownOption(
+                f"frame must be from 0 to {last}, not {made.frame}", field="frame", limit=last
+            )
     return (stop - start) * tokens * (spec.heads or 1)
 
 

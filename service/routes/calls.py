@@ -21,8 +21,9 @@ def of_model(
 ) -> Callable[[ModelCall], ModelCall]:
     """Registers a call as `/models/{name}PATH` and as `/models/{name}/versions/{version}PATH`.
 
-    `parameters` are what OpenAPI says of query and headers. Name and version are taken from the request itself: there
-    is nothing to check of them, and in a small model's request FastAPI's machinery for that is a tenth.
+    `parameters` are what OpenAPI says of query and headers. Name and version are taken from the request
+    itself: there is nothing to check of them, and in a small model's request FastAPI's machinery for that is
+    a tenth.
     """
 
     def register(call: ModelCall) -> ModelCall:
