@@ -14,7 +14,7 @@ from service.errors import Expired, NotFound
 from service.job import Payload
 from service.maps import AttentionMap, Made
 from service.predictor import Predictor
-from service.store import RECORD_BYTES, Record, Store, StoredItem
+from service.store import MAP_BYTES, RECORD_BYTES, Record, Store, StoredItem
 
 SPEC = MapSpec(
     name="cls",
@@ -105,7 +105,7 @@ def test_bytes_are_those_of_inputs_maps_and_the_answer() -> None:
     item = StoredItem(payload=Payload(data=b"x" * 50), view=None, predicted=0, maps=maps)
     text = StoredItem(payload=Payload(data="abc"), view=None, predicted=0, maps={})
     kept = Record(predictor=PREDICTOR, items=(item, text), answer=b"y" * 7000)
-    assert kept.nbytes == RECORD_BYTES + 50 + 400 + 800 + 3 * 4 + 7000
+    assert kept.nbytes == RECORD_BYTES + 50 + 400 + 800 + 2 * MAP_BYTES + 3 * 4 + 7000
 
 
 def test_a_record_larger_than_the_store_is_not_kept_and_displaces_nothing(store: Store, clock: Clock) -> None:
@@ -138,7 +138,7 @@ def test_further_maps_are_kept_and_counted_but_make_nothing_younger(store: Store
     store.add_maps(key, 1, [one])
     store.add_maps(key, 1, [other])
     assert [dict(item.maps) for item in store.get(key).items] == [{}, {one.key: one, other.key: other}]
-    assert repr(store) == "<Store records=1 bytes=18000>"
+    assert repr(store) == f"<Store records=1 bytes={18_000 + 2 * MAP_BYTES}>"
     clock.now += 2
     with pytest.raises(Expired):
         store.get(key)
