@@ -25,7 +25,7 @@ START_SECONDS = 60
 @contextmanager
 def running(settings: Settings) -> Iterator[str]:
     """An application on a free port; yields its address."""
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=0, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=0, log_config=None))
     thread = threading.Thread(target=server.run, name="page-server")
     thread.start()
     try:

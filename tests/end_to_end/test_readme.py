@@ -101,4 +101,4 @@ def test_pictures_of_the_readme_exist() -> None:
     pictures = re.findall(r'(?:src="|\]\()(docs/[^")]+)', README)
     assert len(pictures) >= 6
     for picture in pictures:
-        assert (ROOT / picture).is_file()
+        assert (ROOT / picture).exists()

@@ -29,11 +29,11 @@ def test_a_models_own_tensors_give_what_the_raw_input_gives(
     raw = {"text": TEXT, "image": picture, "video": clip}[family]
     item = predictor.decode(Payload(data=raw))
     ready = predictor.decode(row(**item.tensors))
-    maps = frozenset(spec.name for spec in predictor.manifest.maps)
+    wanted = predictor.everything
     assert ready.cost == item.cost
-    first, second = predictor.run([predictor.job(item, maps), predictor.job(ready, maps)])
+    first, second = predictor.run([predictor.job(item, wanted), predictor.job(ready, wanted)])
     np.testing.assert_allclose(second.logits, first.logits, atol=1e-5)
-    for name in maps:
+    for name in wanted.maps:
         for one, other in zip(first.maps[name].layers, second.maps[name].layers, strict=True):
             np.testing.assert_allclose(other, one, atol=1e-5)
 
