@@ -15,7 +15,7 @@ from rich.table import Table
 from service import bundle
 from service.bundle import MODEL, TOKENIZER, Agreement, BundleError, Manifest, MapSpec
 from service.graphs import OUTPUT
-from service.sessions import ProviderError, Rows, SessionPool
+from service.sessions import DeviceTensor, ProviderError, Rows, SessionPool
 
 Array = NDArray[Any]
 ALL_LAYERS = "all"
@@ -48,7 +48,10 @@ class Graphs:
         self._compared = [spec for spec in self.manifest.maps if not spec.sliced]
         try:
             self._model = pool.open(folder / MODEL)
-            self._maps = {spec.graph: pool.open(folder / MapSpec.path(spec.graph)) for spec in self._compared}
+            self._maps = {
+                graph: pool.open(folder / MapSpec.path(graph))
+                for graph in dict.fromkeys(spec.graph for spec in self._compared)
+            }
         except ProviderError:
             raise
         except Exception as error:  # the runtime raises types of its own for each kind of failure
@@ -65,9 +68,12 @@ class Graphs:
         tensors: dict[str, Array | Rows] = {**feeds, **{name: outputs[name].rows(0, 1) for name in taps}}
         target = int(outputs[OUTPUT].numpy().argmax()) if target is None else target
         tensors["target"] = np.array([target], np.int64)
+        made: dict[str, DeviceTensor] = {}
+        for graph, program in self._maps.items():
+            names = [name for spec in self._compared if spec.graph == graph for name in spec.outputs]
+            made |= program.run(tensors, names)
         maps = {}
         for spec in self._compared:
-            made = self._maps[spec.graph].run(tensors, spec.outputs)
             for layer, name in zip(spec.layers or (ALL_LAYERS,), spec.outputs, strict=True):
                 maps[spec.name, layer] = self._finite(name, made[name].numpy()[0])
         return Found(self._finite(OUTPUT, outputs[OUTPUT].numpy()[0]), maps)
