@@ -8,13 +8,17 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
+import onnx_ir
+import onnxscript.optimizer
 import torch
 from torch import Tensor, nn
 
 from export.maps import PARAMETER_AXES, MapGraph
 from export.shapes import Axes
+from models.once import DOMAIN, Body, affine, bodies
 
 OPSET = 24  # the newest `Attention` that the runtime has registered
 STACK_TRACE = "pkg.torch.onnx.stack_trace"
@@ -64,24 +68,54 @@ def _write(
     dynamic = {name: _dynamic(axes[name]) for name in inputs}
     as_tuple = isinstance(module, _ByName)
     with quiet(), torch.no_grad():
-        program = torch.onnx.export(
+        program = _traced(
             module,
             args=(tuple(inputs.values()),) if as_tuple else (),
             kwargs=None if as_tuple else dict(inputs),
             dynamic_shapes=(tuple(dynamic.values()),) if as_tuple else dynamic,
             input_names=list(inputs),
             output_names=list(outputs),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
         )
-    assert program is not None
     program.model.ir_version = IR_VERSION
-    for node in program.model.graph.all_nodes():  # torch writes down where in whose files each was traced
-        node.metadata_props.pop(STACK_TRACE, None)
     path.parent.mkdir(parents=True, exist_ok=True)
     size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
     program.save(str(path), external_data=size > EXTERNAL_DATA_BYTES)
+
+
+def _traced(module: nn.Module, **options: Any) -> torch.onnx.ONNXProgram:
+    """The graph of a module; what it calls `once` is traced apart, and put in the place of each call."""
+    with bodies() as called:
+        program = torch.onnx.export(module, **options, opset_version=OPSET, dynamo=True, verbose=False)
+    assert program is not None
+    model = program.model
+    for node in model.graph.all_nodes():  # torch writes down where in whose files each was traced
+        node.metadata_props.pop(STACK_TRACE, None)
+    for body in called.values():
+        function = _function(body)
+        model.functions[function.identifier()] = function
+    if called:
+        onnxscript.optimizer.optimize(model)  # inlines
+    return program
+
+
+def _function(body: Body) -> onnx_ir.Function:
+    """What a call stands for, traced with the axes that are unknown where it is called."""
+    axes = [tuple(map(affine, x.shape)) for x in body.inputs]
+    inputs = tuple(
+        torch.zeros([a * n + b for a, n, b in sizes], dtype=x.dtype)
+        for x, sizes in zip(body.inputs, axes, strict=True)
+    )
+    dynamic = tuple(
+        {index: a * torch.export.Dim(f"n{n}") + b for index, (a, n, b) in enumerate(sizes) if a}
+        for sizes in axes
+    )
+    graph = _traced(body, args=(inputs,), dynamic_shapes=(dynamic,)).model.graph
+    for value in graph.initializers.values():  # a function has none
+        constant = onnx_ir.node("Constant", [], {"value": value.const_value})
+        graph.insert_before(graph[0], constant)
+        value.replace_all_uses_with(constant.outputs[0])
+    graph.initializers.clear()
+    return onnx_ir.Function(DOMAIN, body.name, graph=graph, attributes=())
 
 
 def _dynamic(axes: Axes) -> dict[int, torch.export.Dim]:

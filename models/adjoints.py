@@ -7,13 +7,13 @@ Weights are taken in the precision of the gradient.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from models.activation import QuickGELU
-from models.attention import MultiHeadAttention, Taps, merge_heads, some_heads, weights
+from models.attention import ATTENTION_TAPS, MultiHeadAttention, Taps, merge_heads, some_heads, weights
+from models.once import once
 
 
 def linear(layer: nn.Linear, gradient: Tensor) -> Tensor:
@@ -63,28 +63,32 @@ def slope(layer: nn.Module, x: Tensor) -> Tensor:
     raise TypeError(f"no derivative is known of {layer}")
 
 
-class AttentionGradient(NamedTuple):
-    """Gradients by query [B, N, D], by key and value [B, M, D], and the `relevance` [B, N, M]: the positive
-    part of that by the probabilities, times these, mean over heads (Chefer et al. 2021, eq. 5).
-    """
-
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    relevance: Tensor
-
-
+@once(
+    lambda query, key, value, *_, **__: [
+        *(x.shape for x in (query, key, value)),
+        (*query.shape[:2], key.shape[1]),
+    ]
+)
 def attention(
-    taps: Taps, gradient: Tensor, *, heads: int, lengths: Tensor | None = None
-) -> AttentionGradient:
-    """Softmax attention: its taps (query, key, value, mixed) and the gradient by `mixed` [B, N, D].
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mixed: Tensor,
+    gradient: Tensor,
+    *,
+    heads: int,
+    lengths: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Softmax attention: query [B, N, D], key and value [B, M, D], what they made and the gradient by that
+    [B, N, D] -> by query, key and value, and the relevance [B, N, M]: the positive part of the gradient by
+    the probabilities, times these, mean over heads (Chefer et al. 2021, eq. 5).
 
     With A the probabilities, v the values and O what they make: dA_ij = dO_i . v_j, and through the softmax
     dS_ij = A_ij (dA_ij - dO_i . O_i), which needs no sum over keys (Dao et al. 2022, appendix B).
     """
-    packed = (*(taps[name] for name in ("query", "key", "value", "mixed")), gradient)
     by_query, by_key, by_value, relevance = [], [], [], []
-    for query, key, value, mixed, by_mixed in some_heads(*packed, heads=heads):
+    packed = some_heads(query, key, value, mixed, gradient, heads=heads)
+    for query, key, value, mixed, by_mixed in packed:
         probabilities = weights(query, key, lengths=lengths)  # [B, h, N, M]
         weighted = probabilities * (by_mixed @ value.transpose(-1, -2))
         scored = weighted - probabilities * (by_mixed * mixed).sum(-1, keepdim=True)
@@ -93,11 +97,11 @@ def attention(
         by_key.append(merge_heads(scored.transpose(-1, -2) @ query))
         by_value.append(merge_heads(probabilities.transpose(-1, -2) @ by_mixed))
         relevance.append(weighted.relu().sum(1))
-    return AttentionGradient(
-        query=torch.cat(by_query, -1),
-        key=torch.cat(by_key, -1),
-        value=torch.cat(by_value, -1),
-        relevance=sum(relevance[1:], relevance[0]) / heads,
+    return (
+        torch.cat(by_query, -1),
+        torch.cat(by_key, -1),
+        torch.cat(by_value, -1),
+        sum(relevance[1:], relevance[0]) / heads,
     )
 
 
@@ -107,9 +111,12 @@ def cross_attention(
     """The whole module: gradient by its output [B, N, D] -> by x [B, N, D], by the source [B, M, S], and the
     relevance [B, N, M].
     """
-    by = attention(taps, linear(layer.out, gradient), heads=layer.heads, lengths=lengths)
-    by_source = linear(layer.key, by.key) + linear(layer.value, by.value)
-    return linear(layer.query, by.query), by_source, by.relevance
+    query, key, value, mixed = (taps[name] for name in ATTENTION_TAPS)
+    by_query, by_key, by_value, relevance = attention(
+        query, key, value, mixed, linear(layer.out, gradient), heads=layer.heads, lengths=lengths
+    )
+    by_source = linear(layer.key, by_key) + linear(layer.value, by_value)
+    return linear(layer.query, by_query), by_source, relevance
 
 
 def self_attention(

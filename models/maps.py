@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import MultiHeadAttention, some_heads, split_heads, weights
+from models.once import once
 from models.relevance import class_token
 
 
@@ -23,6 +24,7 @@ def class_row(query: Tensor, key: Tensor, *, heads: int, lengths: Tensor | None 
     return token_row(query, key, token=0, heads=heads, lengths=lengths)
 
 
+@once(lambda query, key, *, heads, **_: [(query.shape[0], heads, key.shape[1])])
 def token_row(query: Tensor, key: Tensor, *, token: int, heads: int, lengths: Tensor | None = None) -> Tensor:
     """What one token attends to: query [B, N, D], key [B, M, D] -> [B, H, M].
 
@@ -39,6 +41,7 @@ def received(query: Tensor, key: Tensor, *, heads: int, lengths: Tensor | None =
     return gathered(live(query, lengths), query, key, heads=heads, lengths=lengths)
 
 
+@once(lambda row, query, key, **_: [key.shape[:2]])
 def gathered(row: Tensor, query: Tensor, key: Tensor, *, heads: int, lengths: Tensor | None = None) -> Tensor:
     """A row over queries times the mean of all heads' attention: [B, N], [B, N, D], [B, M, D] -> [B, M]."""
     out: Tensor = torch.zeros_like(key[:, :, 0])
@@ -64,6 +67,7 @@ def output_factors(attention: MultiHeadAttention) -> nn.Parameter:
     return nn.Parameter(torch.linalg.qr(parts.double()).R.to(weight.dtype), requires_grad=False)
 
 
+@once(lambda query, key, value, *, factors, **_: [(query.shape[0], factors.shape[0], key.shape[1])])
 def value_norm(
     query: Tensor, key: Tensor, value: Tensor, *, factors: Tensor, lengths: Tensor | None = None
 ) -> Tensor:
@@ -110,6 +114,12 @@ class Tuned:
     def __call__(
         self, row: Tensor, query: Tensor, key: Tensor, *, heads: int, lengths: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
+        return tuned(row, query, key, self.fuse, self.discard, heads=heads, lengths=lengths)
+
+    def mixed(
+        self, row: Tensor, query: Tensor, key: Tensor, *, heads: int, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """One layer, as `Mix` says."""
         parts = [
             weights(*some, lengths=lengths) for some in some_heads(query, key, heads=heads)
         ]  # [B, h, N, M] each
@@ -140,6 +150,21 @@ class Tuned:
         """One value for each row of a batch, or for each frame of its clips: [B] -> [B*T, 1, 1]."""
         clips = values[:, None].expand(-1, like.shape[0] // values.shape[0])
         return clips.flatten()[:, None, None]
+
+
+@once(lambda row, query, key, *_, **__: [key.shape[:2], row.shape])
+def tuned(
+    row: Tensor,
+    query: Tensor,
+    key: Tensor,
+    fuse: Tensor,
+    discard: Tensor,
+    *,
+    heads: int,
+    lengths: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """One layer with these parameters of `Tuned`."""
+    return Tuned(fuse, discard).mixed(row, query, key, heads=heads, lengths=lengths)
 
 
 def rollout(

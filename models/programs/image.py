@@ -8,9 +8,10 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from models.attention import MultiHeadAttention
-from models.maps import Tuned, attention, output_factors, received, rollout, token_row, value_norm
+from models.maps import Mix, attention, output_factors, received, rollout, token_row, value_norm
 from models.programs.gradients import GradientMap
 from models.programs.program import MapProgram, pairs, query_key, query_key_value, triples
+from models.programs.rollouts import RolloutMap
 
 Grid = tuple[int, int]
 
@@ -72,28 +73,17 @@ class PatchValueNorm(MapProgram):
         return tuple(patch_grid(value_norm(*taps, factors=factors), self.grid) for taps, factors in layers)
 
 
-class PatchRollout(MapProgram):
+class PatchRollout(RolloutMap):
     kind = "grid"
     axes = ("row", "column")
     description = "Attention rollout of the class token through all layers, to the patches."
 
     def __init__(self, layers: Sequence[str], *, heads: int, grid: Grid) -> None:
-        inputs = query_key(layers)
-        super().__init__(inputs=inputs, tuned=TunedPatchRollout(inputs, heads=heads, grid=grid))
+        super().__init__(inputs=query_key(layers))
         self.heads, self.grid = heads, grid
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return (patch_grid(rollout(pairs(inputs), heads=self.heads), self.grid),)
-
-
-class TunedPatchRollout(MapProgram):
-    def __init__(self, inputs: Sequence[str], *, heads: int, grid: Grid) -> None:
-        super().__init__(inputs=[*inputs, "fuse", "discard"])
-        self.heads, self.grid = heads, grid
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        *taps, fuse, discard = inputs
-        return (patch_grid(rollout(pairs(taps), heads=self.heads, mix=Tuned(fuse, discard)), self.grid),)
+    def mixed(self, inputs: Sequence[Tensor], mix: Mix) -> Tensor:
+        return patch_grid(rollout(pairs(inputs), heads=self.heads, mix=mix), self.grid)
 
 
 class PatchAttention(MapProgram):

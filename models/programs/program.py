@@ -22,8 +22,7 @@ class MapProgram(nn.Module):
 
     A map that is `sliced` is made of one layer at a time: its inputs `query` and `key` are that layer's.
     Where its keys are patches, `tokens_before` query tokens stand before these (a class token, for one).
-    `tuned` makes the same map with heads fused and attention discarded as a request says; its further inputs
-    are `fuse` and `discard` [B]. Maps with the same `graph` are outputs of one graph.
+    Maps with the same `graph` are outputs of one graph.
     """
 
     kind: ClassVar[Kind]
@@ -39,18 +38,21 @@ class MapProgram(nn.Module):
         inputs: Sequence[str],
         layers: Sequence[str] = (),
         default: int = -1,
-        tuned: MapProgram | None = None,
         tokens_before: int | None = None,
     ) -> None:
         super().__init__()
         self.inputs = tuple(inputs)
         self.layers = tuple(layers)
         self.default = default % len(layers) if layers else None
-        self.tuned = tuned
         self.tokens_before = tokens_before
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         raise NotImplementedError
+
+    @property
+    def tuned(self) -> MapProgram | None:
+        """The same map as a request may want it, with the further inputs `fuse` and `discard` [B]."""
+        return None
 
 
 def query_key(layers: Sequence[str]) -> list[str]:

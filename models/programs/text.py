@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from models.attention import MultiHeadAttention
-from models.maps import Tuned, attention, class_row, output_factors, received, rollout, value_norm
+from models.maps import Mix, attention, class_row, output_factors, received, rollout, value_norm
 from models.programs.program import MapProgram, pairs, query_key, query_key_value, triples
+from models.programs.rollouts import RolloutMap
 
 
 class ClassRows(MapProgram):
@@ -52,28 +53,18 @@ class ValueNorm(MapProgram):
         return tuple(value_norm(*taps, factors=factors, lengths=inputs[0]) for taps, factors in layers)
 
 
-class Rollout(MapProgram):
+class Rollout(RolloutMap):
     kind = "tokens"
     axes = ("token",)
     description = "Attention rollout of the class token through all layers."
 
     def __init__(self, layers: Sequence[str], *, heads: int) -> None:
-        inputs = ["lengths", *query_key(layers)]
-        super().__init__(inputs=inputs, tuned=TunedRollout(inputs, heads=heads))
+        super().__init__(inputs=["lengths", *query_key(layers)])
         self.heads = heads
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return (rollout(pairs(inputs[1:]), heads=self.heads, lengths=inputs[0]),)
-
-
-class TunedRollout(MapProgram):
-    def __init__(self, inputs: Sequence[str], *, heads: int) -> None:
-        super().__init__(inputs=[*inputs, "fuse", "discard"])
-        self.heads = heads
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        lengths, *taps, fuse, discard = inputs
-        return (rollout(pairs(taps), heads=self.heads, lengths=lengths, mix=Tuned(fuse, discard)),)
+    def mixed(self, inputs: Sequence[Tensor], mix: Mix) -> Tensor:
+        lengths, *taps = inputs
+        return rollout(pairs(taps), heads=self.heads, lengths=lengths, mix=mix)
 
 
 class TokenAttention(MapProgram):

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from models.attention import MultiHeadAttention
 from models.maps import (
     Mix,
-    Tuned,
     attention,
     class_row,
     frame_importance,
-    halves,
     output_factors,
     received,
     space_time_rollout,
@@ -22,6 +19,7 @@ from models.maps import (
 )
 from models.programs.gradients import GradientMap
 from models.programs.program import MapProgram, pairs, query_key, query_key_value, triples
+from models.programs.rollouts import RolloutMap
 
 Grid = tuple[int, int]
 
@@ -119,31 +117,7 @@ class FrameImportance(MapProgram):
         return (frame_importance(inputs[0], inputs[1], heads=self.heads),)
 
 
-@dataclass(frozen=True)
-class SpaceTimeSizes:
-    """What a rollout through frames has to know of its taps."""
-
-    heads: int
-    temporal_heads: int
-    grid: Grid
-
-    def rollout(self, taps: Sequence[Tensor], mix: Mix) -> Tensor:
-        """taps in the order frames, messages, temporal -> [B, T, rows, columns]."""
-        *layers, temporal = pairs(taps)
-        half = len(layers) // 2
-        rows = space_time_rollout(
-            layers[:half],
-            layers[half:],
-            temporal,
-            heads=self.heads,
-            temporal_heads=self.temporal_heads,
-            mix=mix,
-        )
-        out: Tensor = rows.unflatten(-1, self.grid)
-        return out
-
-
-class SpaceTimeRollout(MapProgram):
+class SpaceTimeRollout(RolloutMap):
     kind = "frame_grid"
     axes = ("frame", "row", "column")
     description = "Rollout through the patches of all frames and the messages between frames."
@@ -158,23 +132,22 @@ class SpaceTimeRollout(MapProgram):
         temporal_heads: int,
         grid: Grid,
     ) -> None:
-        inputs = query_key([*frames, *messages, temporal])
-        sizes = SpaceTimeSizes(heads, temporal_heads, grid)
-        super().__init__(inputs=inputs, tuned=TunedSpaceTimeRollout(inputs, sizes))
-        self.sizes = sizes
+        super().__init__(inputs=query_key([*frames, *messages, temporal]))
+        self.heads, self.temporal_heads, self.grid = heads, temporal_heads, grid
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return (self.sizes.rollout(inputs, halves),)
-
-
-class TunedSpaceTimeRollout(MapProgram):
-    def __init__(self, inputs: Sequence[str], sizes: SpaceTimeSizes) -> None:
-        super().__init__(inputs=[*inputs, "fuse", "discard"])
-        self.sizes = sizes
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        *taps, fuse, discard = inputs
-        return (self.sizes.rollout(taps, Tuned(fuse, discard)),)
+    def mixed(self, inputs: Sequence[Tensor], mix: Mix) -> Tensor:
+        *layers, temporal = pairs(inputs)
+        half = len(layers) // 2
+        rows = space_time_rollout(
+            layers[:half],
+            layers[half:],
+            temporal,
+            heads=self.heads,
+            temporal_heads=self.temporal_heads,
+            mix=mix,
+        )
+        out: Tensor = rows.unflatten(-1, self.grid)  # [B, T, rows, columns]
+        return out
 
 
 class LabelPatches(MapProgram):

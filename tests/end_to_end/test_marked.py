@@ -147,10 +147,8 @@ def clip_model() -> nn.Module:
 
 
 def packed(model: Any, root: Path, weights: Path, **spec: Any) -> None:
-    """The model's bundle, but for the graph of tuned rollouts, which takes long to export."""
-    family, programs = spec["kind"], model.programs()
-    programs["rollout"].tuned = None
-    model.programs = lambda: programs
+    """The model's bundle."""
+    family = spec["kind"]
     checkpoint = Checkpoint(
         model=model,
         family=family,

@@ -111,11 +111,11 @@ def test_attention(heads: int, queries: int, lengths: Tensor | None) -> None:
     width = 4 * heads
     query, key, value = leaf(2, queries, width), leaf(2, 5, width), leaf(2, 5, width)
     mixed = attend(query, key, value, heads=heads, lengths=lengths)
-    taps = {"query": query, "key": key, "value": value, "mixed": mixed.detach()}
+    taps = (query, key, value, mixed.detach())
     compare(
         mixed,
         [query, key, value],
-        lambda gradient: adjoints.attention(taps, gradient, heads=heads, lengths=lengths)[:3],
+        lambda gradient: adjoints.attention(*taps, gradient, heads=heads, lengths=lengths)[:3],
     )
 
 
@@ -133,8 +133,8 @@ def test_relevance_is_what_is_positive_of_probabilities_times_their_gradient(
     mixed = (probabilities @ split[2]).transpose(1, 2).flatten(2)
     gradient = torch.randn_like(mixed)
     (by_probabilities,) = torch.autograd.grad(mixed, probabilities, gradient)
-    taps = {"query": query, "key": key, "value": value, "mixed": mixed.detach()}
-    found = adjoints.attention(taps, gradient, heads=heads, lengths=lengths).relevance
+    taps = (query, key, value, mixed.detach())
+    *_, found = adjoints.attention(*taps, gradient, heads=heads, lengths=lengths)
     expected = (probabilities * by_probabilities).detach().clamp(min=0).sum(1) / heads
     torch.testing.assert_close(found, expected, **EXACT)
 
