@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -62,7 +63,7 @@ def prediction(
     scores = predictor.scores(outcome.logits)
     # Scores of different logits may be equal, as those of two sure sigmoids.
     best = [int(index) for index in (-outcome.logits).argsort(kind="stable")[: options.top_k]]
-    top = [Label(label=labels[index], score=float(scores[index])) for index in best]
+    top = [Label(label=labels[index], index=index, score=float(scores[index])) for index in best]
     text = item if isinstance(item, TextItem) else None
     maps = [
         refine(outcome.maps[name].select(selection, predicted=best[0]), options.refinement, text)
@@ -209,7 +210,9 @@ def write_numbers(refined: Refined, view: Seen | None, labels: tuple[str, ...], 
     if format == "npy":
         buffer = io.BytesIO()
         np.save(buffer, refined.selected.values, allow_pickle=False)
-        return Drawing(body=buffer.getvalue(), media_type="application/octet-stream")
+        return Drawing(
+            body=buffer.getvalue(), media_type="application/octet-stream", axes=refined.selected.axes
+        )
     check_numbers(refined.selected.values.size, field="format")
     info = map_info(refined, view, labels, links={}, inline=True)
     body = info.model_dump_json(exclude={"links"}, exclude_none=True).encode()
@@ -227,6 +230,8 @@ def write_drawing(
 ) -> Drawing:
     """A map drawn on its input; raises UnknownOption where a format does not show several layers or heads."""
     selected = refined.selected
+    if selected.frame is not None:  # of a slice, also where it was left to be the first
+        drawing = replace(drawing, frame=selected.frame)
     known = formats(selected.kind, several=selected.several)
     if format not in known:
         left = selected.axes[0]

@@ -7,13 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from service.bundle import MapSpec
-from service.errors import UnknownOption
-from service.maps import FUSES, ROW_OF, Selection, check_indices
+from service.maps import Selection
 from service.refine import Refinement
-from service.render import FORMATS, NUMBERS, SCALES, RenderOptions
-
-# Options that choose a part of a map, or how it is made; not every map has each.
-CHOICES = ("layer", "head", "target", "token", "rows", "frame", "discard")
+from service.render import COLORMAPS, DRAWING, NUMBERS, PICTURES, SCALES, THEMES, RenderOptions
 
 
 def _words(value: Any) -> Any:
@@ -143,8 +139,16 @@ class PredictOptions(RefineOptions):
         return value
 
 
+def _read_by(option: str) -> str:
+    """The formats that read an option of drawings, in words."""
+    return ", ".join(format for format in DRAWING if option in DRAWING[format])
+
+
+ON_PICTURES = f"Of {' and '.join(PICTURES)} of maps over a picture or frames."
+
+
 class MapOptions(RefineOptions):
-    """How one map is selected, refined and drawn."""
+    """How one map is selected, refined and drawn; what a map or a format does not read is refused."""
 
     layer: LayersOption | None = Field(
         None, description="Layer: an index, -1 the last; several, or all, as numbers or on one sheet."
@@ -155,16 +159,33 @@ class MapOptions(RefineOptions):
     target: str | int | None = Field(None, description="Label, for maps that have one per label.")
     token: int | None = Field(None, ge=0, description=ONE_QUERY)
     rows: RowsOption | None = Field(None, description=QUERIES)
-    frame: int | None = Field(None, ge=0, description="One frame of a clip, from 0.")
-    discard: float = Field(0.0, description=DISCARD)
-    colormap: str | None = None
-    alpha: float | None = Field(None, description="Weight of the map's colour over the picture, 0 to 1.")
-    scale: str | None = Field(None, description=f"How numbers become colours: {', '.join(SCALES)}.")
-    smooth: bool | None = Field(None, description="Bilinear between cells, and marked so in the legend.")
-    size: int | Literal["original"] | None = Field(
-        None, description="Long side in pixels, of a picture, frame, matrix or tile of a sheet; or original."
+    frame: int | None = Field(
+        None,
+        ge=0,
+        description="One frame of a clip, from 0; of a map over a clip's picture that has no frames, the one "
+        "it is drawn on.",
     )
-    theme: str | None = Field(None, description="Colours around the map: light, dark or auto.")
+    discard: float = Field(0.0, description=DISCARD)
+    colormap: str | None = Field(
+        None, description=f"Colours: {', '.join(COLORMAPS)}. Of {_read_by('colormap')}."
+    )
+    alpha: float | None = Field(
+        None, description=f"Weight of the map's colour over the picture, 0 to 1. {ON_PICTURES}"
+    )
+    scale: str | None = Field(
+        None, description=f"How numbers become colours: {', '.join(SCALES)}. Of {_read_by('scale')}."
+    )
+    smooth: bool | None = Field(
+        None, description=f"Bilinear between cells, and marked so in the legend. {ON_PICTURES}"
+    )
+    size: int | Literal["original"] | None = Field(
+        None,
+        description="Long side in pixels, of a picture, frame, matrix or tile of a sheet; or original, where "
+        f"there is a picture or frame. Of {_read_by('size')}.",
+    )
+    theme: str | None = Field(
+        None, description=f"Colours around the map: {', '.join(THEMES)}. Of {_read_by('theme')}."
+    )
 
     def drawing(self) -> RenderOptions:
         """What the renderer has to know."""
@@ -182,45 +203,5 @@ class MapOptions(RefineOptions):
             rows=self.rows,
             frame=frame,
             discard=self.discard,
+            names=("layer", "head"),
         )
-
-
-def options_of(spec: MapSpec) -> tuple[str, ...]:
-    """The options that choose a part of a map, or how it is made."""
-    applies = {
-        "layer": bool(spec.layers),
-        "head": spec.heads is not None or spec.tunable,
-        "target": "label" in spec.axes or "target" in spec.inputs,
-        "token": spec.sliced,
-        "rows": spec.sliced,
-        "frame": spec.kind == "frame_grid" or "frame" in spec.inputs,
-        "discard": spec.tunable,
-    }
-    return tuple(option for option, fits in applies.items() if fits)
-
-
-def check_fits(spec: MapSpec, options: MapOptions, format: str) -> None:
-    """Raise UnknownOption for a format, an option, a layer or a head that this map does not have."""
-    kind = ROW_OF[spec.kind] if spec.sliced and options.token is not None else spec.kind
-    if format not in FORMATS[kind]:
-        have = ", ".join(FORMATS[kind])
-        raise UnknownOption(
-            f"map {spec.name} has no format {format!r}; it has {have}", field="format", limit=have
-        )
-    fits = options_of(spec)
-    given = options.model_dump(include={*CHOICES}, exclude_defaults=True)
-    for field in given:
-        if field not in fits:
-            raise UnknownOption(f"map {spec.name} has no {field} to choose", field=field)
-    if options.layer is not None:
-        check_indices("layer", options.layer, len(spec.layers), spec.name)
-    if spec.sliced and not isinstance(options.layer, int | None):
-        raise UnknownOption(f"layer: map {spec.name} is made of one layer at a time", field="layer", limit=1)
-    if spec.tunable and options.head not in (None, *FUSES):
-        raise UnknownOption(
-            f"head: map {spec.name} has its heads fused, by {', '.join(FUSES)}",
-            field="head",
-            limit=", ".join(FUSES),
-        )
-    if options.head is not None and spec.heads is not None:
-        check_indices("head", options.head, spec.heads, spec.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from service.bundle import PROOF, TUNED, Manifest, MapSpec
 from service.decode.item import Item
-from service.job import Job, Outcome, Proof
+from service.job import Job, Outcome, Proof, Wanted
 from service.maps import FUSES, AttentionMap, Made
 from service.sessions import DeviceTensor, OutOfMemory, Program, Rows, memory_errors
 
@@ -23,7 +24,7 @@ PROOF_OUTPUTS = ("row_sum_error", "output_error")
 
 
 class Making(NamedTuple):
-    """One map of one row of a batch; its `made` is settled once the prediction is known."""
+    """One map of one row of a batch; its `made` lacks the label until the prediction is known."""
 
     spec: MapSpec
     made: Made
@@ -31,6 +32,12 @@ class Making(NamedTuple):
     @property
     def graph(self) -> str:
         return self.spec.graph + TUNED if self.made.tuned else self.spec.graph
+
+    def settled(self, predicted: int) -> Making:
+        """With the label that is meant where none was given."""
+        if "target" not in self.spec.inputs or self.made.target is not None:
+            return self
+        return self._replace(made=replace(self.made, target=predicted))
 
 
 class Run(NamedTuple):
@@ -76,11 +83,12 @@ class Graphs:
         order = sorted(range(len(jobs)), key=lambda index: sorted(jobs[index].wanted.maps))
         batch = [jobs[index] for index in order]
         layer = self._sampled(batch)
+        makings = [self._makings(job.wanted) for job in batch]
         feeds = self.stack([job.item for job in batch])
-        found = self.model.run(feeds, [OUTPUT, *sorted(self._fetched(batch, layer) - set(feeds))])
+        found = self.model.run(feeds, [OUTPUT, *sorted(self._fetched(makings, layer) - set(feeds))])
         started = time.perf_counter()
         run = Run(feeds, found, found[OUTPUT].numpy())
-        maps = self._maps(batch, run)
+        maps = self._maps(batch, makings, run)
         proofs = [
             self._prove(row, layer, run) if layer and job.wanted.proof else None
             for row, job in enumerate(batch)
@@ -112,26 +120,29 @@ class Graphs:
             return None
         return random.choice(self._proof.layers)  # noqa: S311
 
-    def _fetched(self, batch: Sequence[Job], proven: str | None) -> set[str]:
+    def _fetched(self, makings: Sequence[Sequence[Making]], proven: str | None) -> set[str]:
         """The tensors that the batch's maps and its proof are made of."""
-        makings = [making for job in batch for making in self._makings(job)]
-        tensors = {tensor for spec, made in makings for tensor in spec.taps(made.layer).values()}
+        tensors = {
+            tensor for row in makings for spec, made in row for tensor in spec.taps(made.layer).values()
+        }
         if self._proof is not None and proven is not None:
             tensors |= set(self._proof.taps(proven).values())
         return tensors
 
-    def _makings(self, job: Job, predicted: int = 0) -> list[Making]:
-        """The maps of a job, by name."""
-        wanted = job.wanted
+    def _makings(self, wanted: Wanted) -> list[Making]:
+        """The maps that are wanted, by name."""
         specs = [self._specs[name] for name in sorted(wanted.maps)]
-        return [Making(spec, Made.of(spec, wanted.selection, predicted=predicted)) for spec in specs]
+        return [Making(spec, Made.of(spec, wanted.selection)) for spec in specs]
 
-    def _maps(self, batch: Sequence[Job], run: Run) -> list[dict[str, AttentionMap]]:
+    def _maps(
+        self, batch: Sequence[Job], makings: Sequence[Sequence[Making]], run: Run
+    ) -> list[dict[str, AttentionMap]]:
         """The maps of each row, by name. A slice is made of its own row alone."""
         maps: list[dict[str, AttentionMap]] = [{} for _ in batch]
         shared: dict[str, dict[int, list[Making]]] = {}
         for row, job in enumerate(batch):
-            for making in self._makings(job, predicted=int(run.logits[row].argmax())):
+            predicted = int(run.logits[row].argmax())
+            for making in (one.settled(predicted) for one in makings[row]):
                 if making.spec.sliced:
                     values = self._slice(making, row, run, job)
                     maps[row][making.spec.name] = _own(making, values, 0, job)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -30,7 +30,7 @@ class Selection:
     heads; None is the map's default layer, the mean of the heads. Negative indices count from the end.
     target: a label, the predicted one if None. token, rows: query tokens of a map that is sliced, one, or
     those from a start to before a stop; all if None. frame: of a clip. discard: the share of each row of
-    attention that a rollout leaves out.
+    attention that a rollout leaves out. names: what the request calls layers and heads, for errors.
     """
 
     layers: Layers | None = None
@@ -40,6 +40,7 @@ class Selection:
     rows: tuple[int, int] | None = None
     frame: int | None = None
     discard: float = 0.0
+    names: tuple[str, str] = field(default=("layers", "heads"), compare=False)
 
     def __post_init__(self) -> None:
         if not (0 <= self.discard < 1 and np.float32(self.discard) < 1):  # as the graphs take it
@@ -51,14 +52,15 @@ class Selection:
 
     def check(self, spec: MapSpec) -> None:
         """Raise UnknownOption for a layer or head that this map does not have."""
+        layers, heads = self.names
         if spec.sliced and not isinstance(self.layers, int | None):
             raise UnknownOption(
-                f"layers: map {spec.name} is made of one layer at a time", field="layers", limit=1
+                f"{layers}: map {spec.name} is made of one layer at a time", field=layers, limit=1
             )
         if self.layers is not None and spec.layers:
-            check_indices("layers", self.layers, len(spec.layers), spec.name)
+            check_indices(layers, self.layers, len(spec.layers), spec.name)
         if self.heads is not None and spec.heads is not None:
-            check_indices("heads", self.heads, spec.heads, spec.name)
+            check_indices(heads, self.heads, spec.heads, spec.name)
 
 
 DEFAULT = Selection()
@@ -80,8 +82,8 @@ class Made:
     discard: float = 0.0
 
     @classmethod
-    def of(cls, spec: MapSpec, selection: Selection, *, predicted: int) -> Made:
-        """How a selection wants a map made; `predicted` is the label where none is given."""
+    def of(cls, spec: MapSpec, selection: Selection, *, predicted: int | None = None) -> Made:
+        """How a selection wants a map made; `predicted` is the label where none is given, if it is known."""
         target = None
         if "target" in spec.inputs:
             target = predicted if selection.target is None else selection.target
@@ -163,8 +165,8 @@ class AttentionMap:
         What the map has no axis for is left alone: one request may ask for several maps. Raises
         UnknownOption naming the field and the limit.
         """
-        values, axes, layers = self._layers(selection.layers)
-        values, axes, heads = _heads(self.spec, values, axes, selection.heads)
+        values, axes, layers = self._layers(selection)
+        values, axes, heads = _heads(self.spec, values, axes, selection)
         target, kind, rows, token = self.made.target, self.spec.kind, self.made.rows, None
         if "label" in axes:
             target = predicted if selection.target is None else selection.target
@@ -192,8 +194,8 @@ class AttentionMap:
             discard=self.made.discard if self.spec.tunable else None,
         )
 
-    def _layers(self, layers: Layers | None) -> tuple[Array, tuple[str, ...], str | int | list[int]]:
-        spec = self.spec
+    def _layers(self, selection: Selection) -> tuple[Array, tuple[str, ...], str | int | list[int]]:
+        spec, layers, field = self.spec, selection.layers, selection.names[0]
         if not spec.layers:
             return self.layers[0], spec.axes, "all"
         if self.made.layer is not None:
@@ -201,14 +203,14 @@ class AttentionMap:
         if layers is None:
             layers = spec.default_layer or 0
         if isinstance(layers, int):
-            index = check_index("layers", layers, len(spec.layers), spec.name)
+            index = check_index(field, layers, len(spec.layers), spec.name)
             return self.layers[index], spec.axes, index
-        indices = check_indices("layers", layers, len(spec.layers), spec.name)
+        indices = check_indices(field, layers, len(spec.layers), spec.name)
         chosen = [self.layers[index] for index in indices]
         if len({layer.shape for layer in chosen}) > 1:
             raise UnknownOption(
                 f"the layers of map {spec.name} differ in resolution: ask for one layer at a time",
-                field="layers",
+                field=field,
                 limit=1,
             )
         return np.stack(chosen), ("layer", *spec.axes), indices
@@ -220,19 +222,20 @@ def _taken(values: Array, axes: tuple[str, ...], axis: str, index: int) -> tuple
 
 
 def _heads(
-    spec: MapSpec, values: Array, axes: tuple[str, ...], heads: Heads | None
+    spec: MapSpec, values: Array, axes: tuple[str, ...], selection: Selection
 ) -> tuple[Array, tuple[str, ...], str | int | list[int] | None]:
     if spec.heads is None:
         return values, axes, None
-    heads = "mean" if heads is None else heads
+    heads = "mean" if selection.heads is None else selection.heads
+    field = selection.names[1]
     axis = axes.index("head")
     without = tuple(name for name in axes if name != "head")
     if isinstance(heads, int):
-        index = check_index("heads", heads, spec.heads, spec.name)
+        index = check_index(field, heads, spec.heads, spec.name)
         return values.take(index, axis=axis), without, index
     if isinstance(heads, str) and heads in FUSES:
         return FUSES[heads](values, axis=axis), without, heads
-    indices = check_indices("heads", heads, spec.heads, spec.name)
+    indices = check_indices(field, heads, spec.heads, spec.name)
     return values.take(indices, axis=axis), axes, indices
 
 

@@ -24,7 +24,7 @@ def original(item: Item, size: int | Literal["original"] | None) -> Drawing:
     for a text, of which there is no picture.
     """
     if isinstance(item, TextItem):
-        raise NotFound("a text has no picture", field="index")
+        raise NotFound("a text has no picture", field="item")
     if isinstance(item, ImageItem):
         picture = Image.fromarray(item.original)
         return _webp(picture.resize(smaller(picture.width, picture.height, size), reducing_gap=2.0))

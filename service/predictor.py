@@ -38,6 +38,7 @@ from service.errors import InvalidInput, NotFound, UnknownOption, UnsupportedMed
 from service.graphs import Graphs
 from service.job import NOTHING, Job, Outcome, Payload, Wanted
 from service.maps import Made, Selection
+from service.offers import check_chosen
 from service.sessions import SessionPool, release_memory
 from service.slices import check_part
 
@@ -131,7 +132,7 @@ class Predictor:
         index = {str(index): index for index in range(len(labels))}.get(str(label))
         if index is None:
             raise UnknownOption(
-                f"target: model {self.manifest.name} has no label {label!r}",
+                f"target: model {self.manifest.name} has no label {label!r}; by name, or index",
                 field="target",
                 limit=len(labels) - 1,
             )
@@ -145,9 +146,10 @@ class Predictor:
                 f"verify: model {self.manifest.name} has no softmax attention to verify", field="verify"
             )
         wanted = Wanted(maps=self.check_maps(maps), selection=options.selection(target), proof=options.verify)
-        for spec in self.manifest.maps:
-            if spec.name in wanted.maps:
-                wanted.selection.check(spec)
+        specs = [spec for spec in self.manifest.maps if spec.name in wanted.maps]
+        for spec in specs:
+            wanted.selection.check(spec)
+        check_chosen(specs, options)
         return wanted
 
     def target_word(self, index: int) -> str:
@@ -235,7 +237,7 @@ class Predictor:
         """An input and what is wanted of it; raises UnknownOption where it has no such."""
         specs = [spec for spec in self.manifest.maps if spec.name in wanted.maps]
         slices = sum(check_part(spec, wanted.selection, item, self.manifest.taps) for spec in specs)
-        layers = [Made.of(spec, wanted.selection, predicted=0).layer for spec in specs]
+        layers = [Made.of(spec, wanted.selection).layer for spec in specs]
         taps = {
             tensor for spec, layer in zip(specs, layers, strict=True) for tensor in spec.taps(layer).values()
         }

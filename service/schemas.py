@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from service.bundle import Card, Family, ImageInput, Kind, MapSpec, Parity, TextInput, VideoInput
-from service.choices import options_of
+from service.offers import formats_of, options_of, token_formats_of
 
 SCORE = (
     "As the model's `activation` says: softmax, shares of 1; sigmoid, each label's own from 0 to 1; none, "
@@ -17,6 +17,7 @@ SCORE = (
 
 class Label(BaseModel):
     label: str
+    index: int = Field(description="Of the label among the model's, which may have the same name twice.")
     score: float = Field(description=SCORE)
 
 
@@ -149,7 +150,13 @@ class MapSummary(BaseModel):
     axes: list[str]
     layers: list[str]
     heads: int | None
-    formats: list[str]
+    formats: list[str] = Field(
+        description="Every format it comes in. html and svg are of one layer and head; json and npy read no "
+        "options of a drawing."
+    )
+    token_formats: list[str] = Field(
+        description="Those of `formats` that are of one query token: they need `token`."
+    )
     tokens_before: int | None = Field(
         None, description="Of a map from tokens to patches: how many query tokens stand before the patches."
     )
@@ -202,7 +209,7 @@ class ProblemDocument(BaseModel):
     limit: str | float | None = None
 
 
-def map_summary(spec: MapSpec, formats: tuple[str, ...]) -> MapSummary:
+def map_summary(spec: MapSpec) -> MapSummary:
     """What is said of a map before anything was asked of it."""
     return MapSummary(
         name=spec.name,
@@ -212,7 +219,8 @@ def map_summary(spec: MapSpec, formats: tuple[str, ...]) -> MapSummary:
         layers=list(spec.layers),
         heads=spec.heads,
         tokens_before=spec.tokens_before,
-        formats=list(formats),
+        formats=list(formats_of(spec)),
+        token_formats=list(token_formats_of(spec)),
         options=list(options_of(spec)),
         fixed_range=spec.fixed_range,
     )

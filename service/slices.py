@@ -39,7 +39,7 @@ def check_slice(spec: MapSpec, selection: Selection, item: Item, taps: Iterable[
     """How many numbers a slice will have; raises UnknownOption where an input has no such query tokens or
     frame, or the slice is too large.
     """
-    made = Made.of(spec, selection, predicted=0)
+    made = Made.of(spec, selection)
     query = spec.taps(made.layer)["query"]
     axes = next(tap.axes for tap in taps if tap.name == query)  # batch, the frame of a clip, token, width
     tokens = item.cost if isinstance(axes[-2], str) else axes[-2]

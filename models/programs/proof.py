@@ -32,7 +32,8 @@ class Proof(nn.Module):
             rows = weights(some_query, some_key, lengths=lengths[0] if lengths else None)
             off.append(largest(rows.sum(-1) - 1, batch))
             apart.append(largest(rows @ some_value - some_mixed, batch))
-        return torch.stack(off).amax(0), torch.stack(apart).amax(0) / largest(mixed, batch)
+        whole = largest(mixed, batch).clamp_min(torch.finfo(mixed.dtype).tiny)  # zeros equal to zeros
+        return torch.stack(off).amax(0), torch.stack(apart).amax(0) / whole
 
 
 def largest(values: Tensor, batch: int) -> Tensor:

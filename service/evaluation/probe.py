@@ -77,7 +77,7 @@ class Judge:
                 label = self._predictor.target(truth.label)
         (outcome,) = self._predictor.run([self._predictor.job(item, self._wanted)])
         scores = self._predictor.scores(outcome.logits)
-        predicted = int(scores.argmax())
+        predicted = int(outcome.logits.argmax())
         rng = np.random.default_rng([self._seed, index])
         found = rankings(outcome.maps, item, predicted=predicted)
         random = random_beside(found, rng)

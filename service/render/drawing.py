@@ -40,10 +40,11 @@ MEDIA_TYPES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A picture or page as it is sent."""
+    """A picture or page as it is sent, or numbers; `axes` are those of an array that does not name them."""
 
     body: bytes
     media_type: str
+    axes: tuple[str, ...] = ()
 
 
 def render(

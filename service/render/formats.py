@@ -16,8 +16,24 @@ FORMATS: dict[Kind, tuple[str, ...]] = {
     "frame_matrix": (*PICTURES, *NUMBERS),
     "frame_grid": (*PICTURES, *NUMBERS),
 }
+# What is read of how to draw, by format; of pictures these on all, and those on pictures and frames alone.
+DRAWING: dict[str, tuple[str, ...]] = {
+    "html": ("colormap", "scale", "theme"),
+    "svg": ("colormap", "scale", "theme"),
+    "png": ("colormap", "scale", "theme", "size"),
+    "webp": ("colormap", "scale", "theme", "size"),
+    "json": (),
+    "npy": (),
+}
+OVERLAYS: tuple[Kind, ...] = ("grid", "frame_grid")
+OF_OVERLAYS = ("alpha", "smooth")
 # Kinds of which several layers and heads can be drawn on one sheet.
 SHEETS: tuple[Kind, ...] = ("tokens", "token_matrix", "grid", "frame_matrix", "frame_grid")
+
+
+def drawing_options(kind: Kind, format: str) -> tuple[str, ...]:
+    """The options of a drawing that a format of a map reads."""
+    return DRAWING[format] + (OF_OVERLAYS if kind in OVERLAYS and format in PICTURES else ())
 
 
 def formats(kind: Kind, *, several: bool = False) -> tuple[str, ...]:

@@ -173,7 +173,8 @@ class Sheet:
     def _fit(self, columns: int) -> tuple[int, int]:
         assert not isinstance(self.item, TextItem)
         view = self.item.view
-        return fit(view.width, view.height, self._tile(columns))
+        own = self.options.size == "original"
+        return fit(view.width, view.height, "original" if own else self._tile(columns))
 
     def _check(self, rows: int, columns: int, size: tuple[int, int]) -> None:
         width, height = columns * (size[0] + GAP), rows * (size[1] + GAP)

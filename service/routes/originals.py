@@ -15,7 +15,7 @@ from service.predictor import Predictor
 from service.render import Drawing, RenderOptions
 from service.routes.caching import cache_headers, entity_tag, is_known
 from service.routes.request import client, connected, inference
-from service.routes.v1 import ERRORS, predictions, query_parameters
+from service.routes.v1 import ERRORS, Id, ItemIndex, predictions, query_parameters
 
 router = APIRouter(prefix="/v1", responses=ERRORS)
 
@@ -31,12 +31,12 @@ class InputOptions(BaseModel):
 
 
 @router.get(
-    "/predictions/{key}/{index}/input.webp",
+    "/predictions/{id}/{item}/input.webp",
     summary="The picture as it was decoded, or the sampled frames of a clip on one sheet",
     response_class=Response,
     openapi_extra={"parameters": query_parameters(InputOptions)},
 )
-async def decoded_input(request: Request, key: str, index: int) -> Response:
+async def decoded_input(request: Request, key: Id, index: ItemIndex) -> Response:
     options = parse_options(InputOptions, gathered(request.query_params.multi_items()))
     size = RenderOptions(size=options.size).size
     record, found = predictions(request).kept(key, client=client(request)), inference(request)

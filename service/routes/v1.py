@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel
 
 from service.catalog import Entry
-from service.choices import MapOptions, PredictOptions, check_fits
+from service.choices import MapOptions, PredictOptions
+from service.offers import check_fits
 from service.options import gathered, parse_options
 from service.predictions import Predictions
-from service.render import FORMATS
+from service.render import MEDIA_TYPES
 from service.routes.body import read_body
 from service.routes.caching import cache_headers, entity_tag, is_known
 from service.routes.calls import of_model
@@ -104,6 +105,25 @@ PREDICT_BODY: dict[str, Any] = {
 # Pages and drawings hold the client's own text: escaped, and no script, request or form of any kind.
 SANDBOX = "sandbox; default-src 'none'; style-src 'unsafe-inline'"
 
+AXES = "x-map-axes"
+DRAWN: dict[str, Any] = {
+    "description": "The map in this format.",
+    "headers": {
+        AXES: {
+            "schema": {"type": "string"},
+            "description": "Of npy (little-endian float32): names of the axes, separated by commas.",
+        }
+    },
+    "content": {
+        kind: {"schema": {"type": "string", "format": "binary"}}
+        for kind in (*MEDIA_TYPES.values(), "application/octet-stream")
+    }
+    | {"application/json": {"schema": {"$ref": "#/components/schemas/MapInfo"}}},
+}
+
+Id = Annotated[str, Path(alias="id", description="Of the prediction.")]
+ItemIndex = Annotated[int, Path(alias="item", description="Which input of the request, from 0.")]
+
 router = APIRouter(prefix="/v1", responses=ERRORS)
 
 
@@ -152,7 +172,7 @@ async def model(request: Request, name: str, version: str | None) -> ModelInfo:
         activation=manifest.activation,
         precision=manifest.precision,
         preprocessing=manifest.preprocessing,
-        maps=[map_summary(spec, FORMATS[spec.kind]) for spec in manifest.maps],
+        maps=[map_summary(spec) for spec in manifest.maps],
         parity=manifest.parity,
         card=manifest.card,
     )
@@ -183,26 +203,33 @@ async def predict(request: Request, name: str, version: str | None) -> Response:
     return Response(answered.body, media_type="application/json", headers=headers)
 
 
-@router.get("/predictions/{key}", summary="A prediction again, while it is kept", response_model=Answer)
-async def kept(request: Request, key: str) -> Response:
+@router.get("/predictions/{id}", summary="A prediction again, while it is kept", response_model=Answer)
+async def kept(request: Request, key: Id) -> Response:
     record = predictions(request).kept(key, client=client(request))
     return Response(record.answer, media_type="application/json")
 
 
 @router.get(
-    "/predictions/{key}/{index}/maps/{name}.{format}",
+    "/predictions/{id}/{item}/maps/{map}.{format}",
     summary="One map, drawn on the original input or as numbers",
     response_class=Response,
     openapi_extra={"parameters": query_parameters(MapOptions)},
-    responses={304: {"description": "What the client has under this entity tag still holds."}},
+    responses={200: DRAWN, 304: {"description": "What the client has under this entity tag still holds."}},
 )
-async def attention_map(request: Request, key: str, index: int, name: str, format: str) -> Response:
+async def attention_map(
+    request: Request,
+    key: Id,
+    index: ItemIndex,
+    name: Annotated[str, Path(alias="map", description="A map of the model, by name.")],
+    format: Annotated[str, Path(description="One of the map's `formats`.")],
+) -> Response:
     options = parse_options(MapOptions, gathered(request.query_params.multi_items()))
     record = predictions(request).kept(key, client=client(request))
     spec = record.predictor.spec(name)
-    check_fits(spec, options, format)
+    check_fits(spec, options, format, record.predictor.manifest.family)
     target = None if options.target is None else record.predictor.target(options.target)
     selection = options.selection(spec, format, target)
+    selection.check(spec)
     record.item(index)
     tag = entity_tag(key, str(index), name, format, options.model_dump_json())
     headers = cache_headers(tag, inference(request).settings.store_seconds)
@@ -221,4 +248,6 @@ async def attention_map(request: Request, key: str, index: int, name: str, forma
             options.drawing(),
             client=client(request),
         )
+    if drawing.axes:
+        headers[AXES] = ",".join(drawing.axes)
     return Response(drawing.body, media_type=drawing.media_type, headers=headers)

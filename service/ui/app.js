@@ -64,8 +64,9 @@ async function start() {
     announce("Asking …");
     try {
       const maps = explorer.maps(model);
-      const answer = await Session.ask(api, model, input, maps, signal);
-      const session = new Session({ api, model, input, maps, answer, renewed: () => explorer.renew() });
+      const { verify } = card;
+      const answer = await Session.ask(api, model, input, maps, verify, signal);
+      const session = new Session({ api, model, input, maps, verify, answer, renewed: () => explorer.renew() });
       await explorer.open(session, signal);
       if (!signal.aborted) announce(explorer.summary);
     } catch (error) {
@@ -86,6 +87,9 @@ async function start() {
       } catch (error) {
         showProblem(problem, error);
       }
+    },
+    changed: () => {
+      if (explorer.input) void ask(explorer.input);
     },
     failed: (error) => showProblem(problem, error),
   });

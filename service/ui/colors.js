@@ -11,8 +11,8 @@ const READABLE = 4.5; // WCAG 2.2, AA
 
 export class Colors {
   #document;
-  #sheet = new CSSStyleSheet();
-  #shown = "";
+  /** @type {Set<string>} ramps that the page has classes for */
+  #classes = new Set();
   /** @type {Map<string, Uint8Array>} */
   #tables = new Map();
 
@@ -27,7 +27,6 @@ export class Colors {
    */
   constructor(document) {
     this.#document = document;
-    globalThis.document.adoptedStyleSheets.push(this.#sheet);
   }
 
   /** Names of the colour maps. */
@@ -79,20 +78,25 @@ export class Colors {
   }
 
   /**
-   * Let the classes l0 to l255 be the colours of a ramp, each with a colour for text that can be read on it.
+   * The class in which l0 to l255 are the colours of a ramp, each with a colour for text that can be read on it.
    * @param {string} name
    * @param {Theme} theme
+   * @returns {string}
    */
-  showRamp(name, theme) {
-    if (this.#shown === `${theme} ${name}`) return;
-    this.#shown = `${theme} ${name}`;
+  rampClass(name, theme) {
+    const given = `ramp-${theme}-${name}`;
+    if (this.#classes.has(given)) return given;
+    this.#classes.add(given);
     const ramp = this.ramp(name, theme);
     const rules = [];
     for (let at = 0; at < 256; at += 1) {
       const back = [...ramp.subarray(3 * at, 3 * at + 3)];
-      rules.push(`.l${at}{background-color:rgb(${back});color:rgb(${ink(back, INKS[theme])})}`);
+      rules.push(`.${given} .l${at}{background-color:rgb(${back});color:rgb(${ink(back, INKS[theme])})}`);
     }
-    this.#sheet.replaceSync(rules.join(""));
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(rules.join(""));
+    document.adoptedStyleSheets.push(sheet);
+    return given;
   }
 
   /**

@@ -2,7 +2,7 @@
 /** The choices of a pane: map, layer, head and class. */
 
 import { choice as select, element } from "./element.js";
-import { FUSES, mapNamed, targetWord } from "./maps.js";
+import { FUSES, labelName, mapNamed, targetWord } from "./maps.js";
 
 /** @typedef {import("./maps.js").Choice} Choice */
 /** @typedef {import("./maps.js").Model} Model */
@@ -43,7 +43,7 @@ export class Controls {
     const layers = map.layers.map((name, at) => /** @type {[string, string]} */ ([String(at), name]));
     const single = Array.from({ length: map.heads ?? 0 }, (_, at) => String(at));
     const heads = [...FUSES, ...single].map((head) => /** @type {[string, string]} */ ([head, headName(head, map.heads)]));
-    const labels = model.labels.map((label, at) => /** @type {[string, string]} */ ([targetWord(model.labels, at), label]));
+    const labels = model.labels.map((_, at) => /** @type {[string, string]} */ ([targetWord(model.labels, at), labelName(model.labels, at)]));
     const fields = /** @type {[keyof Choice, string, [string, string][]][]} */ ([
       ["map", "Map", maps],
       ["layer", "Layer", choice.layer === null ? [] : layers],

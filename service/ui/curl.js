@@ -1,7 +1,7 @@
 // @ts-check
 /** The same questions for a shell. */
 
-import { isMatrix, mapNamed, query } from "./maps.js";
+import { isMatrix, mapNamed, mapPath } from "./maps.js";
 import { contentType, jsonBody, LISTED, predictPath } from "./session.js";
 
 /** @typedef {import("./maps.js").Choice} Choice */
@@ -27,9 +27,9 @@ export function quoted(word) {
  * @param {boolean} withKey
  * @returns {string}
  */
-export function predictCommand({ model, input }, { map, layer, head, target }, origin, withKey) {
-  const asked = isMatrix(mapNamed(model, map)) ? {} : { maps: map, layers: layer, heads: head, target };
-  const options = Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== null));
+export function predictCommand({ model, input, verify }, { map, layer, head, ...more }, origin, withKey) {
+  const asked = isMatrix(mapNamed(model, map)) ? {} : { maps: map, layers: layer, heads: head, ...more };
+  const options = Object.fromEntries(Object.entries({ ...asked, verify }).filter(([, value]) => value ?? false));
   const words = Object.fromEntries(Object.entries(options).map(([name, value]) => [name, String(value)]));
   const address = quoted(origin + predictPath(model, input, words));
   const kind = `-H ${quoted(`content-type: ${contentType(input)}`)}`;
@@ -54,7 +54,7 @@ export function predictCommand({ model, input }, { map, layer, head, target }, o
  * @returns {string}
  */
 export function mapCommand(session, choice, format, drawing, origin, withKey) {
-  const path = session.path(`maps/${encodeURIComponent(choice.map)}.${format}${query(choice, drawing)}`);
+  const path = session.path(mapPath(choice, format, drawing));
   return `curl -s ${quoted(origin + path)}${key(withKey)} -o ${quoted(`${choice.map}.${format}`)}`;
 }
 

@@ -20,7 +20,7 @@ export class Explorer {
   #place = byId("panes", HTMLElement);
   #compare = byId("compare", HTMLButtonElement);
   #problem = byId("result-problem", HTMLElement);
-  #predictions = new Predictions((target) => void this.#showTarget(target));
+  #predictions = new Predictions((index) => void this.#showLabel(index));
   #thumbnails;
   #take;
   /** @type {Pane[]} */
@@ -74,6 +74,11 @@ export class Explorer {
     const { label, score } = this.#session.prediction;
     const sure = this.#session.model.activation === "none" ? score.toPrecision(3) : `${(100 * score).toFixed(0)} %`;
     return `${label}, ${sure}. Shown with the map ${this.#active.choice.map}.`;
+  }
+
+  /** The input that was answered, if there is one. */
+  get input() {
+    return this.#session?.input ?? null;
   }
 
   /**
@@ -142,7 +147,9 @@ export class Explorer {
     const { model, prediction } = this.#session;
     const choosable = model.maps.some(({ options }) => options.includes("target"));
     const isOfLabel = mapNamed(model, choice.map).options.includes("target");
-    this.#predictions.show(this.#session, isOfLabel ? (choice.target ?? prediction.label) : null, choosable);
+    const shown = prediction.top.find(({ index }) => targetWord(model.labels, index) === choice.target);
+    const index = choice.target === null ? prediction.top[0].index : (shown?.index ?? null);
+    this.#predictions.show(this.#session, isOfLabel ? index : null, choosable);
     this.renew();
     this.#thumbnails.show(this.#session, choice).catch((error) => {
       if (!isAbort(error)) showProblem(this.#problem, error);
@@ -150,19 +157,18 @@ export class Explorer {
   }
 
   /**
-   * Show the map for a class: the chosen one where it has classes, else one that has.
-   * @param {string | null} target
+   * Show the map for a label: the chosen one where it has classes, else one that has.
+   * @param {number} index
    */
-  async #showTarget(target) {
-    const { model } = /** @type {Session} */ (this.#session);
+  async #showLabel(index) {
+    const { model, prediction } = /** @type {Session} */ (this.#session);
     const { choice } = this.#active;
     const takes = (/** @type {string} */ name) => mapNamed(model, name).options.includes("target");
-    const index = target === null ? -1 : model.labels.indexOf(target);
-    const word = target === null ? null : targetWord(model.labels, index);
-    if (takes(choice.map)) return this.#active.choose({ target: word });
+    const target = index === prediction.top[0].index ? null : targetWord(model.labels, index);
+    if (takes(choice.map)) return this.#active.choose({ target });
     const able = model.maps.map(({ name }) => name).filter(takes);
     const map = TARGETED.find((name) => able.includes(name)) ?? able[0];
-    return this.#active.choose({ map, target: word });
+    return this.#active.choose({ map, target });
   }
 
   async #toggle() {
@@ -198,10 +204,9 @@ export class Explorer {
  */
 function other(choice, { model, prediction }) {
   const map = mapNamed(model, choice.map);
-  const rival = prediction.top.find(({ label }) => label !== (choice.target ?? prediction.label));
-  if (map.options.includes("target") && rival) {
-    return { ...choice, target: targetWord(model.labels, model.labels.indexOf(rival.label)) };
-  }
+  const words = prediction.top.map(({ index }) => targetWord(model.labels, index));
+  const rival = words.find((word) => word !== (choice.target ?? words[0]));
+  if (map.options.includes("target") && rival) return { ...choice, target: rival };
   const like = model.maps.find(({ name, kind }) => name !== map.name && kind === map.kind);
   return { ...choice, map: (like ?? model.maps.find(({ name }) => name !== map.name) ?? map).name };
 }

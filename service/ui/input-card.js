@@ -2,6 +2,7 @@
 /** Where an input comes in: typed, dropped, pasted, chosen from a folder or from the examples. */
 
 import { byId, element } from "./element.js";
+import { attentionOf } from "./maps.js";
 
 /** @typedef {import("./maps.js").Model} Model */
 /** @typedef {import("./session.js").Input} Input */
@@ -26,6 +27,7 @@ export class InputCard {
   #file = byId("file", HTMLInputElement);
   #examples = byId("examples", HTMLElement);
   #chosen = byId("chosen", HTMLElement);
+  #verify = byId("verify", HTMLInputElement);
   /** @type {Family} */
   #family = "text";
   #pairs = false;
@@ -38,15 +40,17 @@ export class InputCard {
    * @param {object} of
    * @param {(input: Input, family: Family | null) => void} of.ask is told what to ask, and which family it
    *   looks like
+   * @param {() => void} of.changed is told when the same input is to be asked about in another way
    * @param {(error: unknown) => void} of.failed
    */
-  constructor({ ask, failed }) {
+  constructor({ ask, changed, failed }) {
     this.#ask = ask;
     this.#failed = failed;
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.#askText();
     });
+    this.#verify.addEventListener("change", changed);
     this.#form.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.#askText();
     });
@@ -68,14 +72,21 @@ export class InputCard {
    * Take inputs of a model.
    * @param {Model} model
    */
-  show({ family, preprocessing }) {
+  show(model) {
+    const { family, preprocessing } = model;
     this.#family = family;
+    /** @type {HTMLElement} */ (this.#verify.parentElement).hidden = attentionOf(model) === null;
     this.#pairs = preprocessing.pairs === true;
     this.#form.dataset.family = family;
     this.#form.toggleAttribute("data-pairs", this.#pairs);
     this.#file.accept = ACCEPT[family];
     byId("invite", HTMLElement).textContent = INVITES[family];
     this.#showExamples();
+  }
+
+  /** Whether the attention behind an answer is to be proven, where there is attention. */
+  get verify() {
+    return this.#verify.checked && !this.#verify.closest("[hidden]");
   }
 
   /**

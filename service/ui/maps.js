@@ -33,10 +33,28 @@
  * @property {number | null} layer
  * @property {string | null} head an index, mean, max or min
  * @property {string | null} target a label as the server understands it
+ * @property {number | null} discard the share of each row of attention that a rollout leaves out
+ * @property {number | null} mass the share of the total that the values which are kept hold
+ * @property {number | null} top how many values are kept
+ * @property {"hide" | null} special whether a text's special tokens are shown
+ * @property {true | null} words whether a text's tokens are shown as words
  */
 
 export const FUSES = ["mean", "max", "min"];
 const FIRST = ["rollout", "cam"]; // what is shown first, where the model has it
+/** @type {Omit<Choice, "map">} what a choice is unless something was chosen */
+export const PLAIN = {
+  layer: null,
+  head: null,
+  target: null,
+  discard: null,
+  mass: null,
+  top: null,
+  special: null,
+  words: null,
+};
+const ON_PICTURE = ["grid", "grid_matrix", "frame_grid"];
+const OF_TEXT = ["tokens", "token_matrix"];
 const MATRICES = ["token_matrix", "grid_matrix"];
 
 /**
@@ -61,6 +79,15 @@ export function isMatrix(map) {
 }
 
 /**
+ * Whether a map of a kind lies on a picture or on frames, as it is shown.
+ * @param {string} kind
+ * @returns {boolean}
+ */
+export function isOnPicture(kind) {
+  return ON_PICTURE.includes(kind);
+}
+
+/**
  * The map that says what one token attends to, if the model has one.
  * @param {Model} model
  * @returns {MapSummary | null}
@@ -76,7 +103,7 @@ export function attentionOf(model) {
  */
 export function firstChoice(model) {
   const name = FIRST.find((one) => model.maps.some((map) => map.name === one)) ?? model.maps[0].name;
-  return fitted({ map: name, layer: null, head: null, target: null }, model);
+  return fitted({ ...PLAIN, map: name }, model);
 }
 
 /**
@@ -97,22 +124,51 @@ export function fitted(choice, model) {
     layer: last < 0 ? null : Math.min(choice.layer ?? last, last),
     head: !map.options.includes("head") || fused ? null : fits ? head : "mean",
     target: map.options.includes("target") ? choice.target : null,
+    discard: map.options.includes("discard") ? choice.discard : null,
+    mass: choice.mass,
+    top: choice.top,
+    special: OF_TEXT.includes(map.kind) ? choice.special : null,
+    words: OF_TEXT.includes(map.kind) ? choice.words : null,
   };
 }
 
 /**
- * What a choice is in a query.
- * @param {Choice} choice
- * @param {Record<string, string | number | null | undefined>} [more]
- * @returns {string} with its question mark; empty where there is nothing to say
+ * The names of what can be changed of a map beside its layer, head and class.
+ * @param {MapSummary} map
+ * @returns {(keyof Choice)[]}
  */
-export function query({ layer, head, target }, more = {}) {
+export function refinements({ kind, options }) {
+  /** @type {(keyof Choice)[]} */
+  const names = options.includes("discard") ? ["discard"] : [];
+  return [...names, "mass", "top", ...(OF_TEXT.includes(kind) ? /** @type {const} */ (["special", "words"]) : [])];
+}
+
+/** @typedef {Record<string, string | number | boolean | null | undefined>} Options */
+
+/**
+ * Where a map of a prediction is.
+ * @param {Choice} choice
+ * @param {string} format
+ * @param {Options} [more]
+ * @returns {string}
+ */
+export function mapPath({ map, ...chosen }, format, more = {}) {
   const words = new URLSearchParams();
-  for (const [name, value] of Object.entries({ layer, head, target, ...more })) {
+  for (const [name, value] of Object.entries({ ...chosen, ...more })) {
     if (value !== null && value !== undefined && value !== "") words.set(name, String(value));
   }
   const written = words.toString();
-  return written && `?${written}`;
+  return `maps/${encodeURIComponent(map)}.${format}${written && `?${written}`}`;
+}
+
+/**
+ * Where the numbers of a map are, whole: they are refined here, so that nothing is fetched again for it.
+ * @param {Choice} choice
+ * @param {Options} [slice]
+ * @returns {string}
+ */
+export function numbersPath({ map, layer, head, target, discard }, slice) {
+  return mapPath({ ...PLAIN, map, layer, head, target, discard }, "npy", slice);
 }
 
 /**
@@ -123,6 +179,17 @@ export function query({ layer, head, target }, more = {}) {
  */
 export function targetWord(labels, index) {
   return labels.indexOf(labels[index]) === index ? labels[index] : String(index);
+}
+
+/**
+ * A label for people: with its index where another has the same name.
+ * @param {string[]} labels
+ * @param {number} index
+ * @returns {string}
+ */
+export function labelName(labels, index) {
+  const label = labels[index];
+  return labels.indexOf(label) === labels.lastIndexOf(label) ? label : `${label} (${index})`;
 }
 
 /**

@@ -44,3 +44,13 @@ export function part({ shape, data }, index) {
   const size = rest.reduce((product, one) => product * one, 1);
   return { shape: rest, data: data.subarray(index * size, (index + 1) * size) };
 }
+
+/**
+ * @param {Numbers[]} all of one shape
+ * @returns {Numbers}
+ */
+export function mean(all) {
+  const data = new Float32Array(all[0].data.length);
+  for (const one of all) for (let at = 0; at < data.length; at += 1) data[at] += one.data[at] / all.length;
+  return { shape: all[0].shape, data };
+}

@@ -6,27 +6,29 @@ import { Controls } from "./controls.js";
 import { seenPart } from "./geometry.js";
 import { attended, frameBars, row } from "./attended.js";
 import { Legend } from "./legend.js";
-import { fitted, firstChoice, isMatrix, mapNamed, query } from "./maps.js";
+import { fitted, firstChoice, isMatrix, isOnPicture, mapNamed, numbersPath, PLAIN } from "./maps.js";
 import { parseNpy } from "./npy.js";
+import { Options } from "./options.js";
 import { isAbort, showProblem } from "./problem.js";
+import { refined } from "./refine.js";
 import { scaled } from "./scale.js";
-import { makeView } from "./views.js";
+import { Views } from "./views.js";
 
 /** @typedef {import("./colors.js").Colors} Colors */
+/** @typedef {import("./layout.js").Layout} Layout */
 /** @typedef {import("./maps.js").Choice} Choice */
 /** @typedef {import("./maps.js").MapSummary} MapSummary */
 /** @typedef {import("./npy.js").Numbers} Numbers */
+/** @typedef {import("./refine.js").Refined} Refined */
 /** @typedef {import("./session.js").Session} Session */
 /** @typedef {import("./desk.js").Desk} Desk */
 /** @typedef {import("./view.js").Place} Place */
 /** @typedef {import("./views.js").View} View */
 
-const ON_PICTURES = ["grid", "grid_matrix", "frame_grid"];
-
 export class Pane {
   #controls = new Controls((wanted) => this.choose(wanted));
+  #options = new Options((wanted) => this.choose(wanted));
   #description = element("p", { class: "description" });
-  #problem = element("div", {});
   #place = element("div", { class: "view" });
   #legend = new Legend();
   #readout = element("p", { class: "readout" });
@@ -39,15 +41,16 @@ export class Pane {
   #peer;
   /** @type {Session | null} */
   #session = null;
-  /** @type {import("./views.js").Media} */
-  #media = null;
-  /** @type {Map<string, View>} by what they show */
-  #views = new Map();
+  #views;
+  /** @type {View | null} */
+  #mounted = null;
   /** @type {Choice} what was chosen, for any map */
-  #wanted = { map: "", layer: null, head: null, target: null };
-  /** @type {Numbers | null} */
-  #numbers = null;
-  /** @type {import("./attended.js").Attended | null} what the place that is pointed at attends to */
+  #wanted = { ...PLAIN, map: "" };
+  /** @type {Layout | null} of a text */
+  #layout = null;
+  /** @type {Refined | null} the map */
+  #own = null;
+  /** @type {(Refined & {of: string, kind: string, token: number}) | null} what the place that is pointed at attends to */
   #peek = null;
   #loading = new AbortController();
   #peeking = new AbortController();
@@ -67,11 +70,16 @@ export class Pane {
     this.#changed = changed;
     this.#peer = peer;
     this.#announce = announce;
+    this.#views = new Views({
+      point: (place, by) => desk.point(place, by),
+      pin: (place) => desk.pin(place),
+      setFrame: (frame) => desk.set({ frame }),
+    });
     this.element = element("section", { class: "pane", "aria-label": name });
     this.element.append(
       this.#controls.element,
+      this.#options.element,
       this.#description,
-      this.#problem,
       this.#place,
       this.#legend.element,
       this.#readout,
@@ -96,7 +104,7 @@ export class Pane {
 
   /** The numbers that make up its scale, where those are its map's own. */
   get scaled() {
-    return this.#numbers && !this.#peek ? this.#view.scaled(this.#numbers) : null;
+    return this.#own && !this.#peek ? this.#view.scaled(this.#own.numbers) : null;
   }
 
   /**
@@ -107,9 +115,9 @@ export class Pane {
   async open(session, media) {
     const known = this.#session?.model === session.model;
     this.#session = session;
-    this.#media = media;
-    this.#views.clear();
-    this.#numbers = null;
+    this.#views.open(session, media);
+    this.#layout = null;
+    this.#own = null;
     if (!known) this.#wanted = firstChoice(session.model);
     await this.choose({});
   }
@@ -121,6 +129,7 @@ export class Pane {
   async choose(wanted) {
     this.#wanted = { ...this.#wanted, ...wanted };
     this.#controls.show(this.choice, this.#open.model, this.#open.prediction.label);
+    this.#options.show(this.choice, this.#map);
     this.#description.textContent = this.#map.description;
     this.#changed();
     await this.load();
@@ -133,10 +142,11 @@ export class Pane {
     const { signal } = this.#loading;
     this.element.setAttribute("aria-busy", "true");
     try {
+      const layout = await this.#views.layout(this.choice, signal);
       const numbers = await this.#fetched(signal);
       if (signal.aborted) return;
-      showProblem(this.#problem, null);
-      this.#numbers = numbers;
+      this.#layout = layout;
+      this.#own = refined(numbers, this.choice, this.#map.kind, layout);
       this.#peek = null;
       this.#mount();
       this.draw();
@@ -144,10 +154,9 @@ export class Pane {
       await this.#point();
     } catch (error) {
       if (isAbort(error)) return;
-      this.#numbers = null;
-      this.#place.replaceChildren();
+      this.#own = null;
       this.#legend.element.hidden = true;
-      showProblem(this.#problem, error);
+      showProblem(this.#place, error);
     } finally {
       if (!signal.aborted) this.element.removeAttribute("aria-busy");
     }
@@ -155,19 +164,19 @@ export class Pane {
 
   /** Draw what is there. */
   draw() {
-    const numbers = this.#peek?.numbers ?? this.#numbers;
-    if (!numbers) return;
+    const shown = this.#peek ?? this.#own;
+    if (!shown) return;
     const { colormap, theme, alpha, smooth } = this.#desk.state;
     const view = this.#view;
     const kind = this.#peek ? this.#peek.kind : this.#map.kind;
-    const scale = this.#scale(view.scaled(numbers), kind);
+    const scale = this.#scale(view.scaled(shown.numbers), kind);
     const name = this.#colors.fitting(scale, colormap);
     const onText = view.onText === true;
     const table = onText ? this.#colors.ramp(name, theme) : this.#colors.table(name);
-    if (onText) this.#colors.showRamp(name, theme);
-    view.show(numbers, scale, { table, alpha, smooth }, kind);
+    const ramp = onText ? this.#colors.rampClass(name, theme) : "";
+    view.show(shown.numbers, scale, { table, alpha, smooth, ramp }, kind);
     this.#legend.element.hidden = false;
-    this.#legend.show(scale, table, this.#notes(kind));
+    this.#legend.show(scale, table, [...shown.notes, ...this.#notes(kind)]);
     view.showFrame?.(this.#desk.state.frame);
     this.#mark();
   }
@@ -190,7 +199,7 @@ export class Pane {
    */
   #notes(kind) {
     const view = this.#open.prediction.input.view;
-    if (!view || !ON_PICTURES.includes(kind)) return [];
+    if (!view || !isOnPicture(kind)) return [];
     const [left, top, right, bottom] = seenPart(view);
     const whole = left <= 0 && top <= 0 && right >= view.width && bottom >= view.height;
     return [...(this.#desk.state.smooth ? ["smooth"] : []), ...(whole ? [] : ["gray: not seen by the model"])];
@@ -207,24 +216,15 @@ export class Pane {
     return mapNamed(this.#open.model, this.choice.map);
   }
 
-  /** @returns {View} */
+  /** @returns {View} of a map that was loaded */
   get #view() {
-    const kind = this.#map.kind === "channels" ? "channels" : "input";
-    let view = this.#views.get(kind);
-    if (!view) {
-      const listener = {
-        point: (/** @type {Place | null} */ place, /** @type {string} */ by) => this.#desk.point(place, by),
-        pin: (/** @type {Place} */ place) => this.#desk.pin(place),
-      };
-      const setFrame = (/** @type {number} */ frame) => this.#desk.set({ frame });
-      view = makeView({ kind, session: this.#open, media: this.#media, listener, setFrame });
-      this.#views.set(kind, view);
-    }
-    return view;
+    return /** @type {View} */ (this.#mounted);
   }
 
+  /** Put the view of what was loaded into its place. */
   #mount() {
-    const shown = this.#view.element;
+    this.#mounted = this.#views.of(this.#map.kind, this.#layout);
+    const shown = this.#mounted.element;
     if (this.#place.firstChild !== shown) this.#place.replaceChildren(shown);
   }
 
@@ -234,10 +234,7 @@ export class Pane {
    */
   async #fetched(signal) {
     const { choice } = this;
-    if (!isMatrix(this.#map)) {
-      const rest = `maps/${encodeURIComponent(choice.map)}.npy${query(choice)}`;
-      return this.#open.numbers(rest, parseNpy, signal);
-    }
+    if (!isMatrix(this.#map)) return this.#open.numbers(numbersPath(choice), parseNpy, signal);
     const place = { tokens: [0], frame: this.#desk.state.frame };
     const found = await row(this.#open, choice, place, signal);
     return /** @type {{numbers: Numbers}} */ (found).numbers; // the first token is always there
@@ -245,7 +242,7 @@ export class Pane {
 
   /** @param {string[]} names what has changed on the desk */
   #follow(names) {
-    if (!this.#numbers) return;
+    if (!this.#own) return;
     const pointed = names.includes("pointed") || names.includes("pinned");
     if (names.includes("frame")) this.#view.showFrame?.(this.#desk.state.frame);
     if (names.includes("frame") && this.#map.kind === "grid_matrix") void this.load();
@@ -260,30 +257,36 @@ export class Pane {
     this.#peeking = new AbortController();
     const { signal } = this.#peeking;
     try {
-      const { place } = this.#desk;
+      const place = this.#looked;
       const view = this.#view;
       if (view.bars) {
-        const bars = await frameBars(this.#open, this.choice, place, signal);
+        const bars = await frameBars(this.#open, this.choice, this.#own, place, signal);
         if (bars && !signal.aborted) view.bars(bars.values, bars.caption);
       }
       const here = place?.x === undefined || place.frame === undefined || place.frame === this.#desk.state.frame;
       const peek = place && here ? await attended(this.#open, this.choice, place, signal) : null;
       if (signal.aborted || (peek === null && this.#peek === null)) return;
-      this.#peek = peek;
+      this.#peek = peek && { ...peek, ...refined(peek.numbers, this.choice, peek.kind, this.#layout) };
       this.draw();
     } catch (error) {
       if (!isAbort(error)) this.#readout.textContent = error instanceof Error ? error.message : String(error);
     }
   }
 
+  /** The place that is looked at, where this pane has it. */
+  get #looked() {
+    const { place } = this.#desk;
+    return place && this.#view.name(place) ? place : null;
+  }
+
   #mark() {
     const { pointed, pinned, by } = this.#desk.state;
     const view = this.#view;
-    const place = this.#desk.place && view.name(this.#desk.place) ? this.#desk.place : null;
+    const place = this.#looked;
     view.mark(pointed, pinned);
-    const own = place && this.#numbers && !isMatrix(this.#map) ? view.describe(place, this.#numbers) : "";
+    const own = place && this.#own && !isMatrix(this.#map) ? view.describe(place, this.#own.numbers) : "";
     const seen = place && this.#peek ? `${view.name(place)} attends to ${view.highest(this.#peek.numbers)} (${this.#peek.of})` : "";
-    const best = this.#numbers && !place ? `Highest: ${view.highest(this.#numbers)}` : "";
+    const best = this.#own && !place ? `Highest: ${view.highest(this.#own.numbers)}` : "";
     this.#readout.replaceChildren(...[own, seen, best].filter(Boolean).map((line) => element("span", {}, line)));
     if (place && by === "keyboard") this.#announce([own, seen].filter(Boolean).join(". "));
   }

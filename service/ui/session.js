@@ -1,6 +1,7 @@
 // @ts-check
 /** One input, the model's answer to it, and the numbers of its maps. */
 
+import { Flight } from "./flight.js";
 import { Problem } from "./problem.js";
 
 /** @typedef {import("./api.js").Api} Api */
@@ -24,7 +25,16 @@ import { Problem } from "./problem.js";
  */
 
 /** @typedef {TextInput | FileInput} Input */
-/** @typedef {{label: string, score: number}} Label */
+/** @typedef {{label: string, index: number, score: number}} Label */
+
+/**
+ * @typedef {object} Proof what one layer's attention is, beside the explicit softmax
+ * @property {string} layer
+ * @property {number} row_sum_error
+ * @property {number} output_error
+ * @property {number} tolerance
+ * @property {string} precision
+ */
 
 /**
  * @typedef {object} Prediction
@@ -33,6 +43,7 @@ import { Problem } from "./problem.js";
  * @property {Label[]} top
  * @property {any} input what was read, as the API says it
  * @property {{name: string, affine?: number[][], links: Record<string, string>}[]} maps
+ * @property {Proof | null} [verification]
  */
 
 /** @typedef {{id: string, predictions: Prediction[], timing: Record<string, number>}} Answer */
@@ -44,6 +55,8 @@ export class Session {
   /** @type {Map<string, Numbers>} the least recently used first */
   #numbers = new Map();
   #bytes = 0;
+  /** @type {Map<string, Flight<Numbers>>} numbers on their way */
+  #flights = new Map();
   /** @type {Promise<Answer> | null} */
   #renewing = null;
   #maps;
@@ -57,12 +70,14 @@ export class Session {
    * @param {Model} of.model
    * @param {Input} of.input
    * @param {string[]} of.maps those that were asked for with it
+   * @param {boolean} of.verify whether a proof was asked for
    * @param {Answer} of.answer
    * @param {() => void} of.renewed is told when the server has forgotten the answer and gave it again
    */
-  constructor({ api, model, input, maps, answer, renewed }) {
+  constructor({ api, model, input, maps, verify, answer, renewed }) {
     this.model = model;
     this.input = input;
+    this.verify = verify;
     this.answer = answer;
     this.#api = api;
     this.#maps = maps;
@@ -75,14 +90,15 @@ export class Session {
    * @param {Model} model
    * @param {Input} input
    * @param {string[]} maps to be made at once
+   * @param {boolean} verify
    * @param {AbortSignal} [signal]
    * @returns {Promise<Answer>}
    */
-  static ask(api, model, input, maps, signal) {
-    return api.json(predictPath(model, input, { maps: maps.join(",") }), {
+  static ask(api, model, input, maps, verify, signal) {
+    return api.json(predictPath(model, input, { maps: maps.join(","), verify: String(verify) }), {
       method: "POST",
       headers: { "content-type": contentType(input) },
-      body: input.kind === "file" ? input.data : jsonBody(input, { top_k: LISTED, maps }),
+      body: input.kind === "file" ? input.data : jsonBody(input, { top_k: LISTED, maps, verify }),
       signal,
     });
   }
@@ -119,16 +135,16 @@ export class Session {
   }
 
   /**
-   * Whether numbers were fetched already.
+   * Whether numbers were fetched already, or are on their way.
    * @param {string} rest
    * @returns {boolean}
    */
   has(rest) {
-    return this.#numbers.has(rest);
+    return this.#numbers.has(rest) || this.#flights.has(rest);
   }
 
   /**
-   * Numbers of a map, fetched once.
+   * Numbers of a map, fetched once for all who ask.
    * @param {string} rest such as maps/cls.npy?layer=all
    * @param {(buffer: ArrayBuffer) => Numbers} parse
    * @param {AbortSignal} [signal]
@@ -141,9 +157,17 @@ export class Session {
       this.#numbers.set(rest, known);
       return known;
     }
-    const found = parse(await (await this.fetch(rest, signal)).arrayBuffer());
-    this.#keep(rest, found);
-    return found;
+    let flight = this.#flights.get(rest);
+    if (!flight) {
+      flight = new Flight(async (given) => parse(await (await this.fetch(rest, given)).arrayBuffer()));
+      this.#flights.set(rest, flight);
+      const ended = () => {
+        if (this.#flights.get(rest) === flight) this.#flights.delete(rest);
+      };
+      flight.result.then((found) => this.#keep(rest, found), () => {}).finally(ended);
+      flight.signal.addEventListener("abort", ended);
+    }
+    return flight.join(signal);
   }
 
   /**
@@ -163,7 +187,7 @@ export class Session {
 
   /** Ask again, once for all who miss it. */
   async #renew() {
-    this.#renewing ??= Session.ask(this.#api, this.model, this.input, this.#maps).finally(() => {
+    this.#renewing ??= Session.ask(this.#api, this.model, this.input, this.#maps, this.verify).finally(() => {
       this.#renewing = null;
     });
     const answer = await this.#renewing;

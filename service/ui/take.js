@@ -3,7 +3,7 @@
 
 import { mapCommand, predictCommand } from "./curl.js";
 import { byId, element } from "./element.js";
-import { query } from "./maps.js";
+import { isOnPicture, mapNamed, mapPath } from "./maps.js";
 import { showProblem } from "./problem.js";
 
 /** @typedef {import("./api.js").Api} Api */
@@ -11,7 +11,8 @@ import { showProblem } from "./problem.js";
 /** @typedef {import("./maps.js").Choice} Choice */
 /** @typedef {import("./session.js").Session} Session */
 
-const PICTURES = ["png", "webp", "svg", "html"];
+const PIXELS = ["png", "webp"];
+const PICTURES = [...PIXELS, "svg", "html"];
 
 export class Take {
   #files = byId("files", HTMLElement);
@@ -39,27 +40,27 @@ export class Take {
    * @param {Record<string, number | null>} slice of the map
    */
   show(session, choice, slice) {
-    const map = session.model.maps.find(({ name }) => name === choice.map);
-    if (!map) return;
+    const map = mapNamed(session.model, choice.map);
     const { origin } = location;
     const first = map.formats.find((format) => PICTURES.includes(format)) ?? "npy";
     const commands = /** @type {[string, string][]} */ ([
       ["Ask for the prediction", predictCommand(session, choice, origin, this.#api.hasKey)],
-      ["Fetch this map", mapCommand(session, choice, first, { ...slice, ...this.#drawing(first) }, origin, this.#api.hasKey)],
+      ["Fetch this map", mapCommand(session, choice, first, { ...slice, ...this.#drawing(first, map.kind) }, origin, this.#api.hasKey)],
     ]);
-    this.#files.replaceChildren(...map.formats.map((format) => this.#link(session, choice, slice, format)));
+    this.#files.replaceChildren(...map.formats.map((format) => this.#link(session, choice, slice, format, map.kind)));
     this.#commands.replaceChildren(...commands.map(([name, command]) => this.#command(name, command)));
   }
 
   /**
    * How the map is drawn, for formats that are drawings.
    * @param {string} format
+   * @param {string} kind of the map
    * @returns {Record<string, string | number | null>}
    */
-  #drawing(format) {
+  #drawing(format, kind) {
     const { colormap, scale, alpha, smooth } = this.#desk.state;
     if (!PICTURES.includes(format)) return {};
-    const onPicture = format === "png" || format === "webp";
+    const onPicture = PIXELS.includes(format) && isOnPicture(kind);
     return { colormap, scale, ...(onPicture ? { alpha, smooth: smooth ? "true" : null } : {}) };
   }
 
@@ -68,10 +69,10 @@ export class Take {
    * @param {Choice} choice
    * @param {Record<string, number | null>} slice
    * @param {string} format
+   * @param {string} kind of the map
    */
-  #link(session, choice, slice, format) {
-    const asked = query(choice, { ...slice, ...this.#drawing(format) });
-    const rest = `maps/${encodeURIComponent(choice.map)}.${format}${asked}`;
+  #link(session, choice, slice, format, kind) {
+    const rest = mapPath(choice, format, { ...slice, ...this.#drawing(format, kind) });
     const name = `${choice.map}.${format}`;
     const link = element("a", { href: session.path(rest), download: name, class: "file" }, format.toUpperCase());
     link.addEventListener("click", async (event) => {

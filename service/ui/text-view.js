@@ -9,6 +9,7 @@ import { fill } from "./text-body.js";
 /** @typedef {import("./pieces.js").Piece} Piece */
 /** @typedef {import("./scale.js").Scale} Scale */
 /** @typedef {import("./npy.js").Numbers} Numbers */
+/** @typedef {import("./view.js").Look} Look */
 /** @typedef {import("./view.js").Place} Place */
 /** @typedef {import("./view.js").Listener} Listener */
 
@@ -20,13 +21,15 @@ export class TextView {
   #on;
   #beside;
   #tokens;
+  #of;
   /** @type {HTMLElement[][]} elements of each piece, those beside the texts last */
   #elements;
   /** @type {Int16Array} what they show at present */
   #levels;
-  /** @type {Map<number, number>} piece of each token */
+  /** @type {Map<number, number>} piece of each token of the input */
   #pieceOf = new Map();
   #current = 0;
+  #ramp = "";
   #marked = -1;
   #pinned = -1;
   #listener;
@@ -34,22 +37,24 @@ export class TextView {
 
   /**
    * @param {object} of
-   * @param {import("./pieces.js").TextRead} of.read
+   * @param {import("./layout.js").Layout} of.layout
    * @param {string[]} of.texts
    * @param {string} of.label
    * @param {Listener} of.listener
    */
-  constructor({ read, texts, label, listener }) {
+  constructor({ layout, texts, label, listener }) {
+    const { read } = layout;
     const { on, beside } = pieces(read, texts);
     this.#on = on;
     this.#beside = beside;
     this.#tokens = read.tokens;
+    this.#of = layout.of;
     this.#listener = listener;
-    [...on, ...beside].forEach((piece, at) => piece.tokens.forEach((token) => this.#pieceOf.set(token, at)));
+    [...on, ...beside].forEach((piece, at) => this.#own(piece).forEach((token) => this.#pieceOf.set(token, at)));
     this.#levels = new Int16Array(on.length + beside.length).fill(-1);
     this.#elements = fill(this.element, { on, beside, texts, read });
     this.element.setAttribute("aria-label", label);
-    this.#elements[0][0].tabIndex = 0;
+    if (this.#elements.length) this.#elements[0][0].tabIndex = 0; // of an empty text nothing may be left
     this.#listen();
   }
 
@@ -57,8 +62,10 @@ export class TextView {
    * Colour the tokens.
    * @param {Numbers} numbers by token
    * @param {Scale} scale
+   * @param {Look} look
    */
-  show(numbers, scale) {
+  show(numbers, scale, { ramp }) {
+    this.#ramp = ramp;
     this.#paint(Uint8Array.from(this.#sums(numbers), scale.level));
   }
 
@@ -126,7 +133,7 @@ export class TextView {
   /** @param {number} at */
   #name(at) {
     const piece = at < this.#on.length ? this.#on[at] : this.#beside[at - this.#on.length];
-    return `“${piece.tokens.map((token) => this.#tokens[token]).join(" + ")}”`;
+    return `“${piece.tokens.map((token) => this.#tokens[token].trim() || this.#tokens[token]).join(" + ")}”`;
   }
 
   /**
@@ -151,6 +158,7 @@ export class TextView {
 
   /** @param {Uint8Array} levels */
   #repaint(levels) {
+    this.element.className = `text-view ${this.#ramp}`;
     for (let at = 0; at < levels.length; at += 1) {
       if (levels[at] === this.#levels[at]) continue;
       this.#levels[at] = levels[at];
@@ -235,7 +243,13 @@ export class TextView {
   /** @param {number} at */
   #place(at) {
     const piece = at < this.#on.length ? this.#on[at] : this.#beside[at - this.#on.length];
-    return { token: piece.tokens[0], tokens: piece.tokens };
+    const tokens = this.#own(piece);
+    return { token: tokens[0], tokens };
+  }
+
+  /** @param {Piece} piece whose tokens of the input are wanted */
+  #own({ tokens }) {
+    return tokens.flatMap((token) => this.#of[token]);
   }
 }
 

@@ -9,7 +9,7 @@ const KEPT = "regard-theme";
 export class ThemeSwitch {
   #button;
   #system = matchMedia("(prefers-color-scheme: dark)");
-  #name = localStorage.getItem(KEPT) ?? "auto";
+  #name = kept();
 
   /** @param {HTMLButtonElement} button */
   constructor(button) {
@@ -30,7 +30,7 @@ export class ThemeSwitch {
   follow(changed) {
     this.#button.addEventListener("click", () => {
       this.#name = NAMES[(NAMES.indexOf(this.#name) + 1) % NAMES.length];
-      localStorage.setItem(KEPT, this.#name);
+      keep(this.#name);
       this.#show();
       changed(this.theme);
     });
@@ -40,5 +40,24 @@ export class ThemeSwitch {
   #show() {
     document.documentElement.dataset.theme = this.#name;
     this.#button.textContent = `Theme: ${this.#name}`;
+  }
+}
+
+/** @returns {string} what was chosen on an earlier visit, where the browser lets a page remember */
+function kept() {
+  try {
+    const name = localStorage.getItem(KEPT) ?? "";
+    return NAMES.includes(name) ? name : NAMES[0];
+  } catch {
+    return NAMES[0];
+  }
+}
+
+/** @param {string} name */
+function keep(name) {
+  try {
+    localStorage.setItem(KEPT, name);
+  } catch {
+    // Then it holds until the page is left.
   }
 }

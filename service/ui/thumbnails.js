@@ -3,8 +3,8 @@
 
 import { pixels } from "./colors.js";
 import { element } from "./element.js";
-import { isMatrix, mapNamed, query } from "./maps.js";
-import { parseNpy, part } from "./npy.js";
+import { isMatrix, mapNamed, numbersPath, PLAIN } from "./maps.js";
+import { mean, parseNpy, part } from "./npy.js";
 import { isAbort, Problem } from "./problem.js";
 import { scaled } from "./scale.js";
 
@@ -208,7 +208,7 @@ function source({ model }, choice) {
 async function fetched(session, map, target, signal) {
   const head = map.heads === null ? null : "all";
   const address = (/** @type {string | number} */ layer) =>
-    `maps/${encodeURIComponent(map.name)}.npy${query({ map: map.name, layer: null, head, target }, { layer })}`;
+    numbersPath({ ...PLAIN, map: map.name, head, target }, { layer });
   const heads = (/** @type {Numbers} */ layer) =>
     (map.heads === null ? [layer] : split(layer)).map((one) => flat(one, map.kind));
   if (map.heads !== null || map.kind === "tokens") {
@@ -241,16 +241,6 @@ function flat(numbers, kind) {
   const padded = new Float32Array(rows * columns);
   padded.set(data);
   return { shape: [rows, columns], data: padded };
-}
-
-/**
- * @param {Numbers[]} all of one shape
- * @returns {Numbers}
- */
-function mean(all) {
-  const data = new Float32Array(all[0].data.length);
-  for (const one of all) for (let at = 0; at < data.length; at += 1) data[at] += one.data[at] / all.length;
-  return { shape: all[0].shape, data };
 }
 
 /**

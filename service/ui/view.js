@@ -17,6 +17,7 @@
  * @property {Uint8Array} table
  * @property {number} alpha
  * @property {boolean} smooth
+ * @property {string} ramp the class in which text has these colours
  */
 
 /**

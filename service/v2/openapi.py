@@ -52,7 +52,8 @@ _REQUEST: dict[str, Any] = {
             maps={
                 "type": "string",
                 "description": "Maps to make, by name, separated by commas: each is an output of its own "
-                "name, and `tokens` comes with those over tokens. Shorter rows are padded with 0.",
+                "name, and `tokens` comes with those over tokens. Shorter rows are padded with 0. Options of "
+                "/v1 that are not listed here are refused.",
             },
             layers={
                 "anyOf": [{"type": "string"}, {"type": "integer"}],

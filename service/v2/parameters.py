@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from service.choices import PredictOptions
-from service.errors import InvalidInput
+from service.choices import MapOptions, PredictOptions
+from service.errors import InvalidInput, UnknownOption
 from service.options import parse_options
 from service.v2.framing import Scalar
 
@@ -14,6 +14,7 @@ MAP_OPTIONS = (
     *("maps", "layers", "heads", "target", "token", "rows", "frame", "discard", "mass", "top"),
     "verify",
 )
+ELSEWHERE = (PredictOptions.model_fields.keys() | MapOptions.model_fields.keys()) - {*MAP_OPTIONS, "timeout"}
 UNSUPPORTED = ("sequence_id", "sequence_start", "sequence_end", "priority")  # but for what means none
 
 
@@ -26,10 +27,17 @@ def timeout(parameters: Mapping[str, Scalar]) -> float | None:
 
 
 def check_supported(parameters: Mapping[str, Scalar]) -> None:
-    """Raise InvalidInput for sequences and priorities, which there are none of."""
+    """Raise InvalidInput for sequences and priorities, which there are none of, and options of /v1 alone.
+
+    What nobody here knows is left to other servers, as the protocol has it.
+    """
     for name in UNSUPPORTED:
         if parameters.get(name, 0) not in (0, ""):
             raise InvalidInput(f"parameters.{name}: no model here has sequences or priorities", field=name)
+    for name in parameters:
+        if name in ELSEWHERE:
+            have = ", ".join(MAP_OPTIONS)
+            raise UnknownOption(f"parameters.{name}: not under /v2, which has {have}", field=name, limit=have)
 
 
 def map_options(parameters: Mapping[str, Scalar]) -> PredictOptions:

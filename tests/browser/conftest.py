@@ -108,17 +108,19 @@ Visit = Callable[..., Page]
 
 @pytest.fixture
 def visit(browser: Browser, server: str, request: pytest.FixtureRequest) -> Iterator[Visit]:
-    """Opens the page, with options of a browser context; sees at the end that nothing went wrong unseen.
+    """Opens the page, with a script to run before its own and options of a browser context; sees at the end
+    that nothing went wrong unseen.
 
     A test that uses `refused` expects answers that are errors; no other has any.
     """
     opened: list[tuple[Page, Watch]] = []
 
-    def open_page(address: str = server, *, ready: bool = True, **options: object) -> Page:
+    def open_page(address: str = server, *, ready: bool = True, script: str = "", **options: object) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         context.set_default_timeout(20_000)
         page = context.new_page()
         opened.append((page, Watch(page, address)))
+        page.add_init_script(script)
         page.goto(address)
         if ready:
             page.wait_for_selector("html[data-ready]")

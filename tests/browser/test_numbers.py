@@ -113,6 +113,7 @@ def test_tokens_have_the_colours_of_the_drawings(visit: Any, theme: str) -> None
     colors = {"light": LIGHT, "dark": DARK}[theme]
     for colormap in ("inferno", "viridis", "vik"):
         page.get_by_role("combobox", name="Colours").select_option(colormap)
+        expect(page.locator(".text-view")).to_have_class(f"text-view ramp-{theme}-{colormap}")
         found = page.evaluate(
             """() => Array.from({length: 256}, (_, level) => {
                 const token = document.querySelector(".text .t");
@@ -270,6 +271,42 @@ def test_a_token_attends_to_what_the_numbers_say(page: Page, server: str) -> Non
     attended = fetched(page, server, f"attention.npy?layer=1&head=2&token={at}")
     expect(page.locator(".readout")).to_contain_text(f"({attended.max():.3g})")
     expect(page.locator(".readout")).to_contain_text("layers.1, head 2")
+
+
+ROW = """async ([side, before, cell]) => {
+    const {row} = await import("/ui/attended.js");
+    const asked = [];
+    const map = {name: "attention", kind: "grid_matrix", layers: ["0"], tokens_before: before, options: []};
+    const session = {
+        model: {family: "image", maps: [map]},
+        prediction: {input: {view: {width: side, height: side, seen: [0, 0, side, side]}}},
+        has: () => true,
+        async numbers(rest) {
+            asked.push(rest);
+            const rows = /rows=(\\d+)%3A(\\d+)/.exec(rest);
+            if (!rows) return {shape: [side, side], data: new Float32Array(side * side)};
+            const [start, stop] = rows.slice(1).map(Number);
+            const shape = [stop - start, side, side];
+            const data = new Float32Array(shape[0] * side * side);
+            return {shape, data: data.map((_, at) => start + Math.floor(at / side ** 2))};
+        },
+    };
+    const place = {x: cell[1] + 0.5, y: cell[0] + 0.5};
+    const {numbers, token} = await row(session, {map: "attention"}, place, new AbortController().signal);
+    return {asked, token, values: [...new Set(numbers.data)]};
+}"""
+
+
+@pytest.mark.parametrize("cell", [(0, 0), (31, 7), (63, 63)])
+def test_attention_of_many_patches_is_fetched_in_blocks_of_rows(modules: Page, cell: tuple[int, int]) -> None:
+    found = modules.evaluate(ROW, [64, 2, cell])
+    token = 2 + 64 * cell[0] + cell[1]
+    assert (found["token"], found["values"]) == (token, [token])
+    shape, block = found["asked"]
+    assert "token=0" in shape
+    (start, stop) = map(int, re.findall(r"rows=(\d+)%3A(\d+)", block)[0])
+    assert start <= token < stop <= 2 + 64 * 64
+    assert (stop - start) * 64 * 64 <= 2**18
 
 
 def fetched(page: Page, server: str, name: str) -> np.ndarray:

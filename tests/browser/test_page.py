@@ -8,14 +8,16 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
-from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
+from service.bundle import MANIFEST
 from service.keys import make_key
 from service.settings import DEMO, Settings
 from tests.browser.chromium import running, settle, show
@@ -34,35 +36,29 @@ def test_the_page_can_be_used_within_a_second(visit: Callable[..., Page]) -> Non
     }).observe(document, {subtree: true, attributes: true, childList: true})"""
     times = []
     for _ in range(3):  # the machine may be busy with other tests
-        page = visit(ready=False)
-        page.add_init_script(mark)
-        page.reload()
-        page.wait_for_selector("html[data-ready]")
+        page = visit(script=mark)
         times.append(page.evaluate("window.usable"))
         if times[-1] < SECOND:
             break
     assert min(times) < SECOND
 
 
-@pytest.mark.parametrize(
-    ("model", "file", "label"),
-    [
-        ("code-language", "snippet.rs", "rust"),
-        ("digit-in-clutter", "digit-1.jpg", "7"),
-        ("digit-motion", "blink.webm", "blink"),
-        ("digit-motion", "left.gif", "left"),
-    ],
-)
-def test_an_uploaded_file_is_answered_and_its_map_shown(
-    page: Page, model: str, file: str, label: str
-) -> None:
-    page.select_option("#model", label=model)
-    page.set_input_files("#file", EXAMPLES / file)
-    settle(page)
-    expect(page.locator(".bars .label").first).to_have_text(label)
-    expect(page.locator("#status")).to_contain_text(label)
-    expect(page.locator(".readout")).to_contain_text("Highest")
-    assert painted(page)
+UPLOADS = [
+    ("code-language", "snippet.rs", "rust"),
+    ("digit-in-clutter", "digit-1.jpg", "7"),
+    ("digit-motion", "blink.webm", "blink"),
+    ("digit-motion", "left.gif", "left"),
+]
+
+
+def test_an_uploaded_file_is_answered_and_its_map_shown(page: Page) -> None:
+    for model, file, label in UPLOADS:
+        page.select_option("#model", label=model)
+        page.set_input_files("#file", EXAMPLES / file)
+        expect(page.locator("#status")).to_contain_text(label)
+        expect(page.locator(".bars .label").first).to_have_text(label)
+        expect(page.locator(".readout")).to_contain_text("Highest")
+        assert painted(page)
 
 
 def choice(page: Page, name: str) -> Locator:
@@ -117,15 +113,22 @@ def test_a_pasted_text_is_asked_about(page: Page) -> None:
 
 
 @pytest.mark.parametrize(("model", "example"), FAMILIES)
-def test_every_map_of_a_model_can_be_shown(page: Page, model: str, example: str) -> None:
+def test_every_map_can_be_shown_and_taken_along(page: Page, server: str, model: str, example: str) -> None:
     show(page, model, example)
+    choice(page, "Colours").select_option("turbo")
     maps = choice(page, "Map")
-    for name in maps.locator("option").all_inner_texts():
-        maps.select_option(name)
-        settle(page)
-        expect(page.locator(".problem")).to_have_count(0)
-        expect(page.locator(".legend")).to_be_visible()
-        expect(page.locator(".readout")).to_contain_text("Highest")
+    hrefs = "(all) => all.map((one) => one.getAttribute('href'))"
+    with httpx.Client(base_url=server, timeout=30) as client:
+        for name in maps.locator("option").all_inner_texts():
+            maps.select_option(name)
+            settle(page)
+            expect(page.locator(".problem")).to_have_count(0)
+            expect(page.locator(".legend")).to_be_visible()
+            expect(page.locator(".readout")).to_contain_text("Highest")
+            links = page.locator("#files a").evaluate_all(hrefs)
+            assert len(links) >= 4
+            for link in links[:2]:
+                assert client.get(link).status_code == 200, link
 
 
 def test_hovering_a_token_shows_what_it_attends_to(page: Page, server: str) -> None:
@@ -286,39 +289,37 @@ def test_a_patch_is_reached_with_the_arrow_keys(page: Page) -> None:
     expect(page.locator("#status")).to_contain_text("row 3, column 2")
 
 
-@pytest.mark.parametrize(("model", "example"), FAMILIES)
-def test_everything_that_can_be_reached_has_a_name(page: Page, model: str, example: str) -> None:
-    show(page, model, example)
-    nameless = page.evaluate(
-        """() => [...document.querySelectorAll("a, button, input, select, textarea, [tabindex='0']")]
-            .filter((one) => one.checkVisibility() && !(one.getAttribute("aria-label") || one.title
-                || one.getAttribute("aria-labelledby") || one.labels?.[0]?.textContent.trim()
-                || one.textContent.trim()))
-            .map((one) => one.outerHTML.slice(0, 200))"""
-    )
-    assert nameless == []
+NAMELESS = """() => [...document.querySelectorAll("a, button, input, select, textarea, [tabindex='0']")]
+    .filter((one) => one.checkVisibility() && !(one.getAttribute("aria-label") || one.title
+        || one.getAttribute("aria-labelledby") || one.labels?.[0]?.textContent.trim()
+        || one.textContent.trim()))
+    .map((one) => one.outerHTML.slice(0, 200))"""
+
+
+def test_everything_that_can_be_reached_has_a_name(page: Page) -> None:
+    for model, example in FAMILIES:
+        show(page, model, example)
+        page.locator(".options").evaluate("(one) => { one.open = true; }")
+        assert page.evaluate(NAMELESS) == []
+
+
+BROKEN = [
+    ("cut.png", "image/png", b"\x89PNG\r\n\x1a\n" + b"nothing"),
+    ("clip.mp4", "video/mp4", b"\0\0\0\x18ftypisom" + bytes(200)),
+    ("none.jpg", "image/jpeg", b"no picture at all"),
+]
 
 
 @pytest.mark.usefixtures("refused")
-@pytest.mark.parametrize(
-    ("name", "kind", "content"),
-    [
-        ("cut.png", "image/png", b"\x89PNG\r\n\x1a\n" + b"nothing"),
-        ("clip.mp4", "video/mp4", b"\0\0\0\x18ftypisom" + bytes(200)),
-        ("none.jpg", "image/jpeg", b"no picture at all"),
-    ],
-    ids=["cut", "clip", "none"],
-)
-def test_a_broken_file_is_refused_in_words_and_the_page_goes_on(
-    page: Page, name: str, kind: str, content: bytes
-) -> None:
-    page.select_option("#model", label="digit-in-clutter")
-    page.set_input_files("#file", {"name": name, "mimeType": kind, "buffer": content})
-    problem = page.get_by_role("alert")
-    expect(problem).to_be_visible()
-    expect(problem).to_contain_text("field")
-    show(page, *PICTURE)
-    expect(problem).to_have_count(0)
+def test_a_broken_file_is_refused_in_words_and_the_page_goes_on(page: Page) -> None:
+    for name, kind, content in BROKEN:
+        page.select_option("#model", label="digit-in-clutter")
+        page.set_input_files("#file", {"name": name, "mimeType": kind, "buffer": content})
+        problem = page.get_by_role("alert")
+        expect(problem).to_be_visible()
+        expect(problem).to_contain_text("field")
+        show(page, *PICTURE)
+        expect(problem).to_have_count(0)
 
 
 @pytest.mark.usefixtures("refused")
@@ -447,19 +448,16 @@ def test_one_row_of_the_attention_is_taken_along(page: Page, tmp_path: Path) -> 
     command = page.locator("#commands code").nth(1)
     expect(command).not_to_contain_text("token=0")
     shell(command.inner_text(), tmp_path)
-    (file,) = tmp_path.iterdir()
-    with Image.open(file) as picture:
-        picture.verify()
+    assert (tmp_path / "attention.html").read_text().startswith("<!doctype html>")
 
 
-@pytest.mark.parametrize("format", ["PNG", "NPY", "JSON"])
-def test_a_map_is_downloaded(page: Page, format: str) -> None:
+def test_a_map_is_downloaded(page: Page) -> None:
     show(page, *PICTURE)
-    with page.expect_download() as download:
-        page.get_by_role("link", name=format).click()
-    assert download.value.suggested_filename == f"cam.{format.lower()}"
-    starts = {"PNG": b"\x89PNG", "NPY": b"\x93NUMPY", "JSON": b"{"}
-    assert download.value.path().read_bytes().startswith(starts[format])
+    for format, start in {"PNG": b"\x89PNG", "NPY": b"\x93NUMPY", "JSON": b"{"}.items():
+        with page.expect_download() as download:
+            page.get_by_role("link", name=format).click()
+        assert download.value.suggested_filename == f"cam.{format.lower()}"
+        assert download.value.path().read_bytes().startswith(start)
 
 
 def test_light_and_dark_follow_the_system_and_the_switch(visit: Callable[..., Page]) -> None:
@@ -481,21 +479,75 @@ def test_light_and_dark_follow_the_system_and_the_switch(visit: Callable[..., Pa
     assert page.evaluate(background) == dark
 
 
-@pytest.mark.parametrize(("model", "example"), FAMILIES)
-def test_a_phone_needs_no_scrolling_sideways(visit: Callable[..., Page], model: str, example: str) -> None:
+def test_a_browser_that_lets_no_page_remember_shows_it_all_the_same(visit: Callable[..., Page]) -> None:
+    forbidden = """Object.defineProperty(window, "localStorage", {
+        get() { throw new DOMException("forbidden", "SecurityError"); },
+    })"""
+    page = visit(script=forbidden, color_scheme="light")
+    for name in ("light", "dark", "auto"):
+        page.locator("#theme").click()
+        expect(page.locator("#theme")).to_have_text(f"Theme: {name}")
+    show(page, *PICTURE)
+
+
+def test_labels_of_one_name_are_told_apart(visit: Callable[..., Page], asked: Any, tmp_path: Path) -> None:
+    folder = tmp_path / PICTURE[0] / "1"
+    shutil.copytree(DEMO / PICTURE[0] / "1", folder)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["labels"][8] = manifest["labels"][3]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with running(Settings(models=tmp_path)) as address:
+        page = visit(address)
+        show(page, PICTURE[0], "A wide picture")
+        bars = page.locator(".bars button")
+        expect(bars.filter(has_text="3 (")).to_have_count(2)
+        first, second = (bars.filter(has_text=f"3 ({index})") for index in (3, 8))
+        expect(first).to_have_attribute("aria-pressed", "true")
+        second.click()
+        expect(second).to_have_attribute("aria-pressed", "true")
+        expect(first).to_have_attribute("aria-pressed", "false")
+        expect(choice(page, "Class").locator("option:checked")).to_have_text("3 (8)")
+        assert any(one.endswith("cam.npy?target=8") for one in asked())
+        first.click()
+        expect(first).to_have_attribute("aria-pressed", "true")
+        expect(second).to_have_attribute("aria-pressed", "false")
+        page.context.close()
+
+
+def test_each_side_of_a_comparison_has_its_own_colours(page: Page) -> None:
+    show(page, *TEXT)
+    token = page.locator(".pane").first.locator(".text .t").first
+    color = "(one) => getComputedStyle(one).backgroundColor"
+    signed = np.linspace(-1, 1, page.locator(".t").count()).astype(np.float32)
+    body = BytesIO()
+    np.save(body, signed)
+    page.route("**/maps/received.npy*", lambda route: route.fulfill(body=body.getvalue()))
+    before = token.evaluate(color)
+    page.get_by_role("button", name="Compare").click()
+    choice(page, "Map").nth(1).select_option("received")
+    expect(page.locator(".legend").nth(1)).to_contain_text("peak")
+    other = page.locator(".pane").nth(1).locator(".text .t").first
+    expect(other).not_to_have_css("background-color", before)
+    assert token.evaluate(color) == before
+
+
+def test_a_phone_needs_no_scrolling_sideways(visit: Callable[..., Page]) -> None:
     page = visit(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     wide = "document.documentElement.scrollWidth"
     assert page.evaluate(wide) == 360
-    show(page, model, example)
-    page.get_by_role("button", name="Compare").click()
-    expect(page.locator(".pane").nth(1).locator(".readout")).to_contain_text("Highest")
-    assert page.evaluate(wide) == 360
+    for model, example in FAMILIES:
+        show(page, model, example)
+        page.locator(".options").evaluate("(one) => { one.open = true; }")
+        page.get_by_role("button", name="Compare").click()
+        expect(page.locator(".pane").nth(1).locator(".readout")).to_contain_text("Highest")
+        assert page.evaluate(wide) == 360
 
 
 def test_the_page_asks_its_own_server_alone_and_forbids_itself_the_rest(page: Page, server: str) -> None:
     policy = httpx.get(server).headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
+    assert not {"data:", "blob:", "media-src"} & set(policy.replace(";", "").split())
     inline = page.evaluate(
         "document.querySelectorAll('[onclick], [onload], [onerror], script:not([src]), style').length"
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from regard_client import MapSummary, TextInfo, Timing, UnexpectedAnswer
-from regard_client.numbers import axes_left, from_npy
+from regard_client.numbers import from_npy
 from regard_client.results import PredictedInput
 
 TOKENS = ("[CLS]", "a", "b", "[SEP]")
@@ -46,53 +46,45 @@ CLIP = summary("label frame row column", "frame_grid")
 
 
 @pytest.mark.parametrize(
-    ("of", "options", "axes"),
+    ("of", "axes", "kind"),
     [
-        (CLS, {}, "token"),
-        (CLS, {"layer": -1, "head": 0}, "token"),
-        (CLS, {"layer": [0, 1]}, "layer token"),
-        (CLS, {"layer": "0,1", "head": "max"}, "layer token"),
-        (CLS, {"layer": "1", "head": "all"}, "head token"),
-        (CLS, {"layer": "all", "head": range(4)}, "layer head token"),
-        (summary("token"), {"head": "mean", "discard": 0.9}, "token"),
-        (summary("label row column", "grid"), {"target": "7"}, "row column"),
-        (ATTENTION, {"rows": (0, 2)}, "query_token key_token"),
-        (ATTENTION, {"token": 0, "head": "all"}, "head token"),
-        (PATCHES, {"token": 3}, "row column"),
-        (PATCHES, {"rows": (1, 3), "head": [2, 3]}, "head query_token row column"),
-        (CLIP, {}, "frame row column"),
-        (CLIP, {"frame": 2, "target": 1}, "row column"),
+        (CLS, "token", "tokens"),
+        (CLS, "layer,head,token", "tokens"),
+        (ATTENTION, "head,query_token,key_token", "token_matrix"),
+        (ATTENTION, "token", "tokens"),
+        (PATCHES, "query_token,row,column", "grid_matrix"),
+        (PATCHES, "head,row,column", "grid"),
+        (CLIP, "frame,row,column", "frame_grid"),
+        (CLIP, "layer,row,column", "grid"),
     ],
 )
-def test_options_leave_these_axes(of: MapSummary, options: dict[str, Any], axes: str) -> None:
-    assert axes_left(of, options) == tuple(axes.split())
+def test_axes_are_those_that_the_server_names(of: MapSummary, axes: str, kind: str) -> None:
+    names = axes.split(",")
+    found = from_npy(npy(np.zeros((2,) * len(names), np.float32)), axes, of, {}, PREDICTION)
+    assert (found.axes, found.kind) == (tuple(names), kind)
 
 
-def test_a_list_of_one_keeps_its_axis() -> None:
-    sent = np.arange(4, dtype=np.float32)
-    found = from_npy(npy(sent), CLS, {"layer": [-1], "head": (2,)}, PREDICTION)
-    assert found.axes == ("layer", "head", "token")
-    assert found.values.shape == (1, 1, 4)
+@pytest.mark.parametrize("options", [{"layer": [-1], "head": (2,)}, {"layer": "-1,", "head": "2,"}])
+def test_a_list_of_one_has_its_label(options: dict[str, Any]) -> None:
+    sent = npy(np.zeros((1, 1, 4), np.float32))
+    found = from_npy(sent, "layer,head,token", CLS, options, PREDICTION)
     assert found.labels == {"layer": ("last",), "head": (2,), "token": TOKENS}
-    beside = from_npy(npy(np.zeros((2, 4), np.float32)), CLS, {"layer": "all", "head": [2]}, PREDICTION)
-    assert beside.axes == ("layer", "head", "token")
-    assert beside.values.shape == (2, 1, 4)
 
 
 def test_rows_have_the_labels_of_their_tokens() -> None:
     values = np.zeros((2, 4), np.float32)
-    found = from_npy(npy(values), ATTENTION, {"rows": (1, 3)}, PREDICTION)
+    found = from_npy(npy(values), "query_token,key_token", ATTENTION, {"rows": (1, 3)}, PREDICTION)
     assert found.labels == {"query_token": ("a", "b"), "key_token": TOKENS}
 
 
 def test_labels_that_do_not_fit_are_left_out() -> None:
-    found = from_npy(npy(np.zeros(9, np.float32)), summary("token"), {}, PREDICTION)
+    found = from_npy(npy(np.zeros(9, np.float32)), "token", summary("token"), {}, PREDICTION)
     assert found.labels == {}
 
 
 def test_bytes_become_the_numbers_that_were_written() -> None:
     values = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
-    found = from_npy(npy(values), summary("row column", "grid"), {}, PREDICTION)
+    found = from_npy(npy(values), "row,column", summary("row column", "grid"), {}, PREDICTION)
     assert np.array_equal(found.values, values)
     assert repr(found) == "<MapNumbers map [row 3, column 2]>"
 
@@ -116,4 +108,10 @@ BAD = {
 @pytest.mark.parametrize("body", BAD.values(), ids=BAD)
 def test_anything_else_is_an_unexpected_answer(body: bytes) -> None:
     with pytest.raises(UnexpectedAnswer, match="map"):
-        from_npy(body, summary("token"), {}, PREDICTION)
+        from_npy(body, "token", summary("token"), {}, PREDICTION)
+
+
+@pytest.mark.parametrize("axes", ["", "row,column"])
+def test_so_are_numbers_whose_axes_are_not_named(axes: str) -> None:
+    with pytest.raises(UnexpectedAnswer, match="map"):
+        from_npy(npy(np.zeros((2, 2, 2), np.float32)), axes, summary("token"), {}, PREDICTION)

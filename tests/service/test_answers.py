@@ -66,9 +66,12 @@ def test_shares_add_up_to_one(client: TestClient, logits: np.ndarray) -> None:
 
 
 def test_a_single_negative_value_is_an_answer_with_its_maps(scoring_client: TestClient) -> None:
-    one = ask(scoring_client, "tiny-pairs", maps=["cls", "rollout"], inline=True, target="likeness")
+    one = ask(scoring_client, "tiny-pairs", maps=["cls", "rollout"], inline=True)
     assert one["score"] < -1
-    assert (one["label"], one["top"]) == ("likeness", [{"label": "likeness", "score": one["score"]}])
+    assert (one["label"], one["top"]) == (
+        "likeness",
+        [{"label": "likeness", "index": 0, "score": one["score"]}],
+    )
     for found in one["maps"]:
         assert "target" not in found
         for link in found["links"].values():

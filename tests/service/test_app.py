@@ -76,11 +76,11 @@ def test_browsers_guess_no_content_type(client: TestClient, path: str) -> None:
 def test_the_openapi_document_names_every_endpoint_and_option(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     predict = "/v1/models/{name}/predict"
-    drawn = "/v1/predictions/{key}/{index}/maps/{name}.{format}"
+    drawn = "/v1/predictions/{id}/{item}/maps/{map}.{format}"
     assert {path for path in paths if not path.startswith("/v2")} == {
         *("/healthz", "/readyz", "/metrics", "/v1/models", "/v1/models/{name}", predict),
         *("/v1/models/{name}/versions/{version}", "/v1/models/{name}/versions/{version}/predict"),
-        *("/v1/predictions/{key}", "/v1/predictions/{key}/{index}/input.webp", drawn),
+        *("/v1/predictions/{id}", "/v1/predictions/{id}/{item}/input.webp", drawn),
     }
     options = {one["name"] for one in paths[predict]["post"]["parameters"]}
     assert {"top_k", "maps", "layers", "heads", "target", "inline"} <= options

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.bundle import MapSpec
 from service.decode.item import Item
 from service.job import Job, Outcome, Payload, Wanted
-from service.maps import Heads, Selection
+from service.maps import Heads, Made, Selection
 from service.predictor import Predictor
 
 MODELS = ["tiny-text", "tiny-image", "tiny-vit", "tiny-video"]
@@ -204,3 +205,24 @@ def test_what_a_job_keeps_on_the_device_is_counted(
     proof = predictor.job(item, Wanted(proof=True)).taps
     (one,) = proof.values()
     assert one == sum(sizes[f"{sliced.layers[0]}.{tap}"] for tap in ("query", "key", "value", "mixed"))
+
+
+def test_how_maps_are_made_is_worked_out_once_for_each_job(
+    gallery_predictors: dict[str, Predictor], items: dict[str, list[Item]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = gallery_predictors["tiny-text"]
+    jobs = [predictor.job(item, predictor.everything) for item in items["tiny-text"][:3]]
+    asked: list[str] = []
+    of = Made.of
+
+    def counted(spec: MapSpec, selection: Selection, **known: Any) -> Made:
+        asked.append(spec.name)
+        return of(spec, selection, **known)
+
+    monkeypatch.setattr(Made, "of", counted)
+    found = predictor.run(jobs)
+    assert sorted(asked) == sorted(3 * [spec.name for spec in predictor.manifest.maps])
+    for outcome in found:
+        made = {name: one.made for name, one in outcome.maps.items()}
+        assert made["relevance"].target == made["grad_sam"].target == outcome.logits.argmax()
+        assert made["cls"].target is None

@@ -21,6 +21,7 @@ from regard_client.results import MapInfo, MapSummary, ModelInfo, ModelSummary, 
 from regard_client.retries import Retries, Talk
 
 IDLE_SECONDS = 2.0  # less than the five after which the server closes a connection
+AXES = "x-map-axes"  # of an array's axes, between commas
 NOTEBOOK_SIZE = 320  # pixels of the long side
 
 
@@ -80,7 +81,7 @@ class Conversation:
             document = yield from self._json(self._get(prediction, name, "json", options))
             return from_info(read(MapInfo, document), summary, options, prediction)
         response = yield from self.retries.exchange(self._get(prediction, name, "npy", options))
-        return from_npy(response.content, summary, options, prediction)
+        return from_npy(response.content, response.headers.get(AXES, ""), summary, options, prediction)
 
     def draw(self, numbers: MapNumbers, format: str, drawing: Mapping[str, Any]) -> Talk[bytes]:
         """The same part of a map as a picture or page."""

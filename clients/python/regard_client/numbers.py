@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,10 @@ Labels = Mapping[str, tuple[str | int | float, ...]]
 
 TOKENS = ("token", "query_token", "key_token")
 FRAMES = ("frame", "query_frame", "key_frame")
-# What one of them is, by the option that chooses it.
+# What one of them is, by the axis that is gone then.
 ONE_OF = {
-    "token_matrix": ("token", "tokens"),
-    "grid_matrix": ("token", "grid"),
+    "token_matrix": ("query_token", "tokens"),
+    "grid_matrix": ("query_token", "grid"),
     "frame_grid": ("frame", "grid"),
 }
 
@@ -53,14 +53,18 @@ class MapNumbers:
 
 
 def from_npy(
-    body: bytes, summary: MapSummary, options: Mapping[str, Any], prediction: PredictedInput
+    body: bytes,
+    named: str,
+    summary: MapSummary,
+    options: Mapping[str, Any],
+    prediction: PredictedInput,
 ) -> MapNumbers:
-    """Numbers as they were sent, with the axes that these options leave; raises UnexpectedAnswer."""
+    """Numbers as they were sent, and the names of their axes between commas; raises UnexpectedAnswer."""
     try:
         values = np.load(io.BytesIO(body), allow_pickle=False)
     except Exception as error:  # whatever came over its parser
         raise UnexpectedAnswer(f"the numbers of map {summary.name}: {error}") from None
-    axes = axes_left(summary, options)
+    axes = tuple(named.split(","))
     if values.ndim != len(axes) or values.dtype != np.float32:
         raise UnexpectedAnswer(f"map {summary.name} is {values.dtype} {values.shape}, its axes are {axes}")
     one_of = ONE_OF.get(summary.kind)
@@ -70,7 +74,7 @@ def from_npy(
         options,
         prediction,
         name=summary.name,
-        kind=one_of[1] if one_of and one_of[0] in options else summary.kind,
+        kind=one_of[1] if one_of and one_of[0] not in axes else summary.kind,
         description=summary.description,
         summary=summary,
         text=_text(prediction),
@@ -100,29 +104,6 @@ def from_info(
     )
 
 
-def axes_left(summary: MapSummary, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """The axes of the numbers that a server sends of a map under these options."""
-    axes = [*(("layer",) if summary.layers else ()), *summary.axes]
-    chosen = {
-        "layer": not _several(options.get("layer")),
-        "head": not _several(options.get("head")),
-        "label": True,
-        "query_token": "token" in options,
-        "frame": "frame" in options,
-    }
-    axes = [axis for axis in axes if not chosen.get(axis)]
-    if "query_token" not in axes:  # one query's row is over tokens like any other map
-        axes = ["token" if axis == "key_token" else axis for axis in axes]
-    return tuple(axes)
-
-
-def _several(chosen: Any) -> bool:
-    """Whether so many layers or heads are meant that a server keeps their axis."""
-    if isinstance(chosen, str):
-        return chosen == "all" or "," in chosen
-    return isinstance(chosen, Sequence) and len(chosen) > 1
-
-
 def _numbers(
     values: Array,
     axes: tuple[str, ...],
@@ -136,11 +117,6 @@ def _numbers(
     text: TextInfo | None,
     special_mass: float | None = None,
 ) -> MapNumbers:
-    for axis in ("head", "layer"):  # a list of one stands in a query like the one alone
-        chosen = options.get(axis)
-        if isinstance(chosen, Sequence) and not isinstance(chosen, str) and axis not in axes:
-            at = int(axes[:1] == ("layer",))
-            values, axes = np.expand_dims(values, at), (*axes[:at], axis, *axes[at:])
     values.flags.writeable = False
     labels = _labels(axes, options, prediction, summary, text)
     sizes = dict(zip(axes, values.shape, strict=True))
@@ -169,9 +145,9 @@ def _labels(
     """What should lie along each axis that has names."""
     found: dict[str, tuple[Any, ...]] = {}
     for axis in axes:
-        if axis == "layer" and summary is not None:
+        if axis == "layer" and axis in options and summary is not None:
             found[axis] = _picked(summary.layers, options.get("layer"))
-        elif axis == "head" and summary is not None:
+        elif axis == "head" and axis in options and summary is not None:
             found[axis] = _picked(tuple(range(summary.heads or 0)), options.get("head"))
         elif axis in TOKENS and text is not None:
             rows = options.get("rows") if axis == "query_token" else None
@@ -184,7 +160,7 @@ def _labels(
 def _picked(names: tuple[Any, ...], chosen: Any) -> tuple[Any, ...]:
     if chosen == "all":
         return names
-    indices = map(int, chosen.split(",")) if isinstance(chosen, str) else chosen
+    indices = map(int, chosen.removesuffix(",").split(",")) if isinstance(chosen, str) else chosen
     return tuple(names[index] for index in indices if -len(names) <= index < len(names))
 
 

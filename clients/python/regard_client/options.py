@@ -58,7 +58,7 @@ class DrawOptions(TypedDict, total=False):
 
 
 def spelled(options: Mapping[str, Any]) -> dict[str, str]:
-    """Options as they stand in a query."""
+    """Options as they stand in a query: a list of one keeps its comma, which tells it from the one alone."""
     return {name: _word(value, ":" if name == "rows" else ",") for name, value in options.items()}
 
 
@@ -66,5 +66,5 @@ def _word(value: Any, between: str) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return between.join(map(str, value))
+        return between.join(map(str, value)) + ("," if len(value) == 1 else "")
     return str(value)

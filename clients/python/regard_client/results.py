@@ -26,7 +26,7 @@ class ModelSummary:
 class MapSummary:
     """A map that a model has: names of its layers, the number of its heads, and the formats it comes in.
 
-    `options` are those a request may choose it by, None of a server that does not say.
+    `options` are those a request may choose it by; of its formats `token_formats` are of one query token.
     """
 
     name: str
@@ -36,7 +36,8 @@ class MapSummary:
     layers: tuple[str, ...]
     heads: int | None = None
     formats: tuple[str, ...] = ()
-    options: tuple[str, ...] | None = None
+    token_formats: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +60,14 @@ class ModelInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Label:
-    """A label and its score, which is a share of 1 unless the model's `activation` says otherwise."""
+    """A label, its index among the model's, and its score.
+
+    That is a share of 1 unless the model's `activation` says otherwise.
+    """
 
     label: str
     score: float
+    index: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

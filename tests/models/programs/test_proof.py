@@ -108,3 +108,13 @@ def test_rows_that_do_not_sum_to_one_show(monkeypatch: pytest.MonkeyPatch) -> No
         assert row_sums.tolist() == pytest.approx([0, 0.25])
         assert outputs[0] < 1e-14
         assert outputs[1] > 1e-3
+
+
+def test_an_output_of_zeros_is_proven_by_zeros_alone() -> None:
+    given = taps()
+    given["value"][0], given["mixed"][0] = 0, 0
+    _, outputs = prove(given)
+    assert outputs[0] == 0
+    given["mixed"][0, 3, 5] = 1e-3
+    _, outputs = prove(given)
+    assert outputs[0] > 0.5

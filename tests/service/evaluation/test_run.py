@@ -79,6 +79,17 @@ def test_the_figures_of_the_marked_model_are_those_worked_out_by_hand(
     assert report.figures.accuracy.value == 1
 
 
+def test_the_label_is_that_of_the_highest_logit_where_scores_are_equal(
+    marked: Callable[..., Any], marked_inputs: list[tuple[Raw, Truth]]
+) -> None:
+    """As those of two sure sigmoids are."""
+    model = marked()
+    model.scores = np.ones_like
+    judge = Judge(model, Blanker(model.manifest, Path()), steps=2, seed=0)
+    raw, truth = marked_inputs[0]
+    assert judge.judge(0, raw, truth).right is True
+
+
 def test_curves_start_and_end_at_the_whole_and_the_blank_input(
     marked: Callable[..., Any], marked_inputs: list[tuple[Raw, Truth]]
 ) -> None:

@@ -124,7 +124,7 @@ def test_a_column_of_texts_is_a_row_of_texts(infer: Infer) -> None:
         {"maps": "cls"},
         {"maps": "cls,rollout", "layers": 0},
         {"maps": "cls", "layers": "all", "heads": "all"},
-        {"maps": "received", "layers": "-1,0", "heads": "max"},
+        {"maps": "cls,received", "layers": "-1,0", "heads": "max"},
         {"maps": "cls", "heads": 2, "layers": "-1"},
         {"maps": "relevance,grad_sam", "target": "up"},
         {"maps": "relevance"},
@@ -358,6 +358,20 @@ WRONG: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
     "a sequence": ([text(TEXT)], {"parameters": {"sequence_id": 7}}, "parameters.sequence_id"),
     "a sequence by name": ([text(TEXT)], {"parameters": {"sequence_id": "a"}}, "parameters.sequence_id"),
     "the start of a sequence": ([text(TEXT)], {"parameters": {"sequence_start": True}}, "sequence_start"),
+    **{
+        f"{name} of /v1": ([text(TEXT)], {"parameters": {"maps": "cls", name: value}}, f"parameters.{name}: ")
+        for name, value in (
+            *(
+                ("words", True),
+                ("special", "hide"),
+                ("top_k", 1),
+                ("inline", True),
+                ("layer", 0),
+                ("head", 0),
+            ),
+            *(("size", 64), ("theme", "dark")),
+        )
+    },
     "a priority": ([text(TEXT)], {"parameters": {"priority": 1}}, "parameters.priority"),
 }
 
