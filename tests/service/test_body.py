@@ -378,7 +378,7 @@ def links(client: TestClient, picture: bytes, clip: bytes) -> dict[str, str]:
         ("text", "..%2Fcls.npy", 404, None, None),
         ("text", "cls.gif", 400, "format", "html, svg, png, webp, json, npy"),
         ("text", "cls.exe", 400, "format", "html, svg, png, webp, json, npy"),
-        ("text", "attention.svg", 400, "format", "png, webp, json, npy"),
+        ("text", "attention.svg", 400, "token", None),
         ("image", "cam.html", 400, "format", "png, webp, json, npy"),
         ("text", "cls.npy?layer=2", 400, "layer", 1),
         ("text", "cls.npy?layer=-3", 400, "layer", 1),
@@ -439,7 +439,7 @@ def test_a_map_that_cannot_be_had(
 
 @pytest.mark.parametrize(
     ("index", "status", "field", "limit"),
-    [("1", 404, "item", 0), ("-1", 404, "item", 0), ("one", 400, "index", None)],
+    [("1", 404, "item", 0), ("-1", 404, "item", 0), ("one", 400, "item", None)],
 )
 def test_an_item_that_is_not_there(
     client: TestClient,
