@@ -66,6 +66,10 @@ def _write(
     path: Path,
 ) -> None:
     dynamic = {name: _dynamic(axes[name]) for name in inputs}
+    sizes = {axis: inputs[name].shape[at] for name in inputs for at, axis in enumerate(axes[name])}
+    named = [size for axis, size in sizes.items() if isinstance(axis, str)]
+    if len(set(named)) < len(named):
+        raise ValueError(f"axes are told apart by their sizes while a graph is traced: {sizes}")
     as_tuple = isinstance(module, _ByName)
     with quiet(), torch.no_grad():
         program = _traced(

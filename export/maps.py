@@ -85,11 +85,11 @@ def map_graphs(model: nn.Module, spec: Preprocessing) -> list[MapGraph]:
         module = _Together(program) if isinstance(program, GradientMap) else program
         taps = map_spec(name, program).taps()
         graphs[graph] = MapGraph(name=graph, module=module, inputs=program.inputs, outputs=outputs, taps=taps)
-        if program.tuned is not None:
+        if (tuned := program.tuned) is not None:
             graphs[graph + TUNED] = MapGraph(
                 name=graph + TUNED,
-                module=program.tuned,
-                inputs=program.tuned.inputs,
+                module=tuned,
+                inputs=tuned.inputs,
                 outputs=tuple(output + TUNED for output in outputs),
                 taps=taps,
             )
@@ -150,7 +150,7 @@ def parameters(batch: int, labels: int) -> Tensors:
     each = torch.arange(batch)
     values = {
         "target": (each * 7 + 1) % labels,
-        "rows": torch.tensor([1, 0]),
+        "rows": torch.tensor([1, 0, 2]),
         "frame": torch.tensor([1]),
         "fuse": (each + 1) % 3,
         "discard": torch.zeros(batch),

@@ -116,17 +116,6 @@ class Tuned:
     ) -> tuple[Tensor, Tensor]:
         return tuned(row, query, key, self.fuse, self.discard, heads=heads, lengths=lengths)
 
-    def mixed(
-        self, row: Tensor, query: Tensor, key: Tensor, *, heads: int, lengths: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """One layer, as `Mix` says."""
-        parts = [
-            weights(*some, lengths=lengths) for some in some_heads(query, key, heads=heads)
-        ]  # [B, h, N, M] each
-        fused = self.kept(self.fused(parts, heads), lengths)
-        stays = row / (fused.sum(-1) + 1)
-        return (stays[:, None] @ fused)[:, 0], stays
-
     def fused(self, parts: Sequence[Tensor], heads: int) -> Tensor:
         """All heads as one: parts of them [B, h, N, M] -> [B, N, M]."""
         mean = torch.stack([part.sum(1) for part in parts]).sum(0) / heads
@@ -164,7 +153,11 @@ def tuned(
     lengths: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """One layer with these parameters of `Tuned`."""
-    return Tuned(fuse, discard).mixed(row, query, key, heads=heads, lengths=lengths)
+    mix = Tuned(fuse, discard)
+    parts = [weights(*some, lengths=lengths) for some in some_heads(query, key, heads=heads)]  # [B, h, N, M]
+    fused = mix.kept(mix.fused(parts, heads), lengths)
+    stays = row / (fused.sum(-1) + 1)
+    return (stays[:, None] @ fused)[:, 0], stays
 
 
 def rollout(

@@ -64,11 +64,11 @@ def once(shapes: Callable[..., Sequence[Shape]]) -> Callable[[Callable[P, R]], C
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            if not torch.compiler.is_exporting():
+            called = _called.get(None) if torch.compiler.is_exporting() else None
+            if called is None:
                 return function(*args, **kwargs)
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
-            called = _called.get()
             alike = (function, *((name, _kind(value)) for name, value in bound.arguments.items()))
             if alike not in called:
                 called[alike] = Body(f"{function.__name__}_{len(called)}", function, bound.arguments)
@@ -104,6 +104,8 @@ def affine(size: int | torch.SymInt) -> tuple[int, int, int]:
     if isinstance(size, int) or not size.node.expr.free_symbols:
         return 0, 0, int(size)
     form = size.node.expr
+    if len(form.free_symbols) > 1:
+        raise ValueError(f"what is traced once has axes of one unknown each, not {form}")
     (axis,) = form.free_symbols
     factor, rest = int(form.coeff(axis)), int(form.subs(axis, 0))
     assert form == factor * axis + rest, form

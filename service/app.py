@@ -28,7 +28,7 @@ CORS_REQUEST = (
     "x-request-id",
 )
 CORS_RESPONSE = (
-    *("inference-header-content-length", "retry-after", "traceparent", "x-request-id"),
+    *("inference-header-content-length", "retry-after", "traceparent", "x-map-axes", "x-request-id"),
     *("x-total-time", "x-queue-time", "x-inference-time", "x-compute-tokens", "x-compute-pixels"),
 )
 

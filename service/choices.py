@@ -180,8 +180,9 @@ class MapOptions(RefineOptions):
     )
     size: int | Literal["original"] | None = Field(
         None,
-        description="Long side in pixels, of a picture, frame, matrix or tile of a sheet; or original, where "
-        f"there is a picture or frame. Of {_read_by('size')}.",
+        description="Long side in pixels, at most, of a picture, frame, matrix or tile of a sheet: what is "
+        "smaller grows by whole numbers. Or original, where there is a picture or frame. "
+        f"Of {_read_by('size')}.",
     )
     theme: str | None = Field(
         None, description=f"Colours around the map: {', '.join(THEMES)}. Of {_read_by('theme')}."

@@ -195,7 +195,7 @@ class AttentionMap:
         )
 
     def _layers(self, selection: Selection) -> tuple[Array, tuple[str, ...], str | int | list[int]]:
-        spec, layers, field = self.spec, selection.layers, selection.names[0]
+        spec, layers, called = self.spec, selection.layers, selection.names[0]
         if not spec.layers:
             return self.layers[0], spec.axes, "all"
         if self.made.layer is not None:
@@ -203,14 +203,14 @@ class AttentionMap:
         if layers is None:
             layers = spec.default_layer or 0
         if isinstance(layers, int):
-            index = check_index(field, layers, len(spec.layers), spec.name)
+            index = check_index(called, layers, len(spec.layers), spec.name)
             return self.layers[index], spec.axes, index
-        indices = check_indices(field, layers, len(spec.layers), spec.name)
+        indices = check_indices(called, layers, len(spec.layers), spec.name)
         chosen = [self.layers[index] for index in indices]
         if len({layer.shape for layer in chosen}) > 1:
             raise UnknownOption(
                 f"the layers of map {spec.name} differ in resolution: ask for one layer at a time",
-                field=field,
+                field=called,
                 limit=1,
             )
         return np.stack(chosen), ("layer", *spec.axes), indices
@@ -227,15 +227,15 @@ def _heads(
     if spec.heads is None:
         return values, axes, None
     heads = "mean" if selection.heads is None else selection.heads
-    field = selection.names[1]
+    called = selection.names[1]
     axis = axes.index("head")
     without = tuple(name for name in axes if name != "head")
     if isinstance(heads, int):
-        index = check_index(field, heads, spec.heads, spec.name)
+        index = check_index(called, heads, spec.heads, spec.name)
         return values.take(index, axis=axis), without, index
     if isinstance(heads, str) and heads in FUSES:
         return FUSES[heads](values, axis=axis), without, heads
-    indices = check_indices(field, heads, spec.heads, spec.name)
+    indices = check_indices(called, heads, spec.heads, spec.name)
     return values.take(indices, axis=axis), axes, indices
 
 

@@ -40,14 +40,17 @@ def token_formats_of(spec: MapSpec) -> tuple[str, ...]:
 
 
 def check_chosen(specs: Sequence[MapSpec], options: PredictOptions) -> None:
-    """Raise UnknownOption for what is chosen of maps where none that is asked for has it to choose."""
+    """Raise UnknownOption for what is chosen or wanted of maps where none that is asked for has it."""
+    given = options.model_dump(include={*CHOSEN, *RefineOptions.model_fields}, exclude_defaults=True)
+    if given and not specs:
+        field = next(iter(given))
+        raise UnknownOption(f"{field}: is of maps, and none is asked for", field=field)
     offered = {option for spec in specs for option in options_of(spec)}
-    given = options.model_dump(include={*CHOSEN}, exclude_defaults=True)
     for option, field in zip(CHOICES, CHOSEN, strict=True):
         if field in given and option not in offered:
             raise UnknownOption(f"{field}: no map that is asked for has it to choose", field=field)
     if options.heads not in (None, *FUSES) and all(spec.heads is None for spec in specs):
-        raise _fused("heads", specs[0])
+        raise _fused("heads", next(spec for spec in specs if spec.tunable))
 
 
 def check_fits(spec: MapSpec, options: MapOptions, format: str, family: Family) -> None:

@@ -160,6 +160,8 @@ def _of_text(selected: SelectedMap, refinement: Refinement, text: TextItem | Non
     if refinement.special == "hide":
         values, special_mass = _hidden(values, places, np.array(text.special))
         text = words.without_special(text)
+        if not text.tokens:
+            raise UnknownOption("special: the text has no tokens but special ones", field="special")
     if refinement.words:
         firsts = words.starts(text)
         for axis, name in places:

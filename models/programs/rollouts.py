@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -17,9 +16,9 @@ class RolloutMap(MapProgram):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         return (self.mixed(inputs, halves),)
 
-    @abstractmethod
     def mixed(self, inputs: Sequence[Tensor], mix: Mix) -> Tensor:
         """The map, with this for a layer."""
+        raise NotImplementedError
 
     @property
     def tuned(self) -> TunedRollout:

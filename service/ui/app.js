@@ -16,6 +16,7 @@ import { ThemeSwitch } from "./theme.js";
 
 /** @typedef {import("./session.js").Input} Input */
 
+const form = byId("ask", HTMLFormElement);
 const problem = byId("ask-problem", HTMLElement);
 const status = byId("status", HTMLElement);
 
@@ -49,15 +50,20 @@ async function start() {
     card.show(model);
     explorer.clear();
     showProblem(problem, null);
+    asking.abort();
+    asked = null;
+    form.removeAttribute("aria-busy");
   });
   let asking = new AbortController();
+  /** @type {Input | null} what was asked of this model last, answered or not */
+  let asked = null;
 
   /** @param {Input} input */
   const ask = async (input) => {
+    asked = input;
     asking.abort();
     asking = new AbortController();
     const { signal } = asking;
-    const form = byId("ask", HTMLFormElement);
     const { model } = models;
     form.setAttribute("aria-busy", "true");
     showProblem(problem, null);
@@ -81,6 +87,7 @@ async function start() {
   const card = new InputCard({
     ask: async (input, family) => {
       try {
+        await models.settled;
         if (family !== models.model.family) await models.chooseFamily(family);
         card.name(input);
         await ask(input);
@@ -89,7 +96,7 @@ async function start() {
       }
     },
     changed: () => {
-      if (explorer.input) void ask(explorer.input);
+      if (asked) void ask(asked);
     },
     failed: (error) => showProblem(problem, error),
   });

@@ -17,9 +17,10 @@ import { pause } from "./pause.js";
  * @property {Numbers} numbers for each token [N], or for each patch [rows, columns]
  * @property {string} of which map
  * @property {string} kind of that map
- * @property {number} token the one that attends, as the server counts them
+ * @property {number[]} tokens those that attend, as the server counts them
  */
 
+/** @typedef {Place & {tokens?: number[]}} Query a place, and the tokens that stand there in a text */
 /** @typedef {{rows: number, columns: number, before: number}} Patches before: tokens that come before them */
 
 const BLOCK = 2 ** 18; // numbers fetched at once: all of 512 tokens, 64 rows of 4,096
@@ -29,7 +30,7 @@ const REST = 60; // milliseconds
  * What a place attends to, in the layer and head that are shown where the attention has the same.
  * @param {Session} session
  * @param {Choice} shown
- * @param {Place} place
+ * @param {Query} place
  * @param {AbortSignal} signal
  * @returns {Promise<Attended | null>} null where the model has no such map, or the place no token
  */
@@ -48,9 +49,9 @@ export async function attended(session, shown, place, signal) {
  * of the class as a rule, where it has none.
  * @param {Session} session
  * @param {Choice} choice
- * @param {Place} place
+ * @param {Query} place
  * @param {AbortSignal} signal
- * @returns {Promise<{numbers: Numbers, token: number} | null>} null where there is no patch at the place
+ * @returns {Promise<{numbers: Numbers, tokens: number[]} | null>} null where there is no patch at the place
  */
 export async function row(session, choice, place, signal) {
   const frame = session.model.family === "video" ? (place.frame ?? 0) : null;
@@ -59,7 +60,7 @@ export async function row(session, choice, place, signal) {
   if (!tokens) return null;
   const last = grid ? grid.before + grid.rows * grid.columns : session.prediction.input.tokens.length;
   const one = (/** @type {number} */ token) => tokenRow(session, choice, token, last, frame, signal);
-  return { numbers: mean(await Promise.all(tokens.map(one))), token: tokens[0] };
+  return { numbers: mean(await Promise.all(tokens.map(one))), tokens };
 }
 
 /**

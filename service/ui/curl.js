@@ -29,7 +29,7 @@ export function quoted(word) {
  */
 export function predictCommand({ model, input, verify }, { map, layer, head, ...more }, origin, withKey) {
   const asked = isMatrix(mapNamed(model, map)) ? {} : { maps: map, layers: layer, heads: head, ...more };
-  const options = Object.fromEntries(Object.entries({ ...asked, verify }).filter(([, value]) => value ?? false));
+  const options = Object.fromEntries(Object.entries({ ...asked, verify }).filter(([, value]) => value !== null && value !== false));
   const words = Object.fromEntries(Object.entries(options).map(([name, value]) => [name, String(value)]));
   const address = quoted(origin + predictPath(model, input, words));
   const kind = `-H ${quoted(`content-type: ${contentType(input)}`)}`;

@@ -73,12 +73,8 @@ export class Explorer {
     if (!this.#session) return "";
     const { label, score } = this.#session.prediction;
     const sure = this.#session.model.activation === "none" ? score.toPrecision(3) : `${(100 * score).toFixed(0)} %`;
-    return `${label}, ${sure}. Shown with the map ${this.#active.choice.map}.`;
-  }
-
-  /** The input that was answered, if there is one. */
-  get input() {
-    return this.#session?.input ?? null;
+    const proven = this.#session.prediction.verification ? " Attention verified." : "";
+    return `${label}, ${sure}. Shown with the map ${this.#active.choice.map}.${proven}`;
   }
 
   /**
@@ -97,6 +93,7 @@ export class Explorer {
     this.#result.hidden = true;
     this.#session = null;
     if (this.#comparing) this.#close();
+    this.#panes[0].close();
   }
 
   /**
@@ -106,7 +103,9 @@ export class Explorer {
    */
   async open(session, signal) {
     const media = session.input.kind === "text" ? null : await picture(session, signal);
-    this.#media?.close();
+    signal.throwIfAborted();
+    const shown = this.#media;
+    for (const pane of this.#panes) pane.close();
     this.#session = session;
     this.#media = media;
     this.#result.dataset.family = session.model.family;
@@ -114,6 +113,7 @@ export class Explorer {
     showProblem(this.#problem, null);
     await Promise.all(this.#shown.map((pane) => pane.open(session, this.#media)));
     this.#result.hidden = false; // not before: what lay under the pointer would be pointed at
+    requestAnimationFrame(() => shown?.close()); // what still waits for this frame may draw it
   }
 
   /** Say anew where things are. */
@@ -188,6 +188,7 @@ export class Explorer {
 
   #close() {
     this.#panes[1].element.remove();
+    this.#panes[1].close();
     this.#place.removeAttribute("data-two");
     this.#compare.setAttribute("aria-pressed", "false");
     this.#active = this.#panes[0];

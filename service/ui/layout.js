@@ -2,6 +2,7 @@
 /** What a text's map is shown of: its tokens, those that are not special, or its words. */
 
 import { mapPath, PLAIN } from "./maps.js";
+import { Problem } from "./problem.js";
 
 /** @typedef {import("./maps.js").Choice} Choice */
 /** @typedef {import("./pieces.js").TextRead} TextRead */
@@ -15,6 +16,7 @@ import { mapPath, PLAIN } from "./maps.js";
  */
 
 /**
+ * Throws a Problem where nothing would be left.
  * @param {Session} session of a text
  * @param {Choice} choice
  * @param {AbortSignal} signal
@@ -25,6 +27,7 @@ export async function layoutOf(session, { special, words }, signal) {
   const all = read.tokens.map((_, at) => at);
   const shown = all.filter((at) => special === null || !read.special[at]);
   const hidden = all.filter((at) => special !== null && read.special[at]);
+  if (!shown.length) throw new Problem({ title: "Nothing is left", detail: "The text has special tokens alone.", field: "special" });
   if (words === null) return { read: picked(read, shown), of: shown.map((at) => [at]), hidden };
   const found = await merged(session, special, signal);
   const of = grouped(read, shown, found);

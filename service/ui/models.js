@@ -16,6 +16,7 @@ export class Models {
   #all = [];
   /** @type {Model | null} */
   #model = null;
+  #choosing = Promise.resolve();
 
   /**
    * @param {Api} api
@@ -26,7 +27,14 @@ export class Models {
     this.#api = api;
     this.#select = select;
     this.#chosen = chosen;
-    select.addEventListener("change", () => void this.#choose(this.#all[Number(select.value)]));
+    select.addEventListener("change", () => {
+      this.#choosing = this.#choose(this.#all[Number(select.value)]);
+    });
+  }
+
+  /** Resolves when the model that was selected is the one that is asked. */
+  get settled() {
+    return this.#choosing;
   }
 
   /** The one that is asked; throws a Problem where there is none. */

@@ -17,6 +17,7 @@ import { PLAIN, refinements } from "./maps.js";
  * @property {(choice: Choice) => string} said what it changes in words; nothing where it changes nothing
  */
 
+const MOST = 2 ** 31 - 1; // values that can be kept, far beyond what any map has
 const NAMES = /** @type {Name[]} */ (["discard", "mass", "top", "special", "words"]);
 
 export class Options {
@@ -28,7 +29,11 @@ export class Options {
   /** @param {Wanted} wanted is told what was chosen */
   constructor(wanted) {
     const nothing = Object.fromEntries(NAMES.map((name) => [name, PLAIN[name]]));
-    this.#reset.addEventListener("click", () => wanted(nothing));
+    const summary = element("summary", {}, "Options", this.#summary);
+    this.#reset.addEventListener("click", () => {
+      summary.focus(); // the button is about to be disabled, and would lose the focus to nowhere
+      wanted(nothing);
+    });
     /** @type {Record<Name, Field>} */
     this.#fields = {
       // A rollout is made anew for each share, so not while the slider is still moving.
@@ -42,7 +47,7 @@ export class Options {
     this.element = element(
       "details",
       { class: "options" },
-      element("summary", {}, "Options", this.#summary),
+      summary,
       element("div", { class: "fields" }, ...fields, this.#reset),
     );
   }
@@ -107,14 +112,19 @@ function slider({ name, label, ends: [min, max], nothing, word, event }, wanted)
  * @returns {Field}
  */
 function count(wanted) {
-  const box = element("input", { type: "number", min: 1, step: 1, placeholder: "all", inputmode: "numeric" });
+  let inForce = "";
+  const box = element("input", { type: "number", min: 1, max: MOST, step: 1, placeholder: "all", inputmode: "numeric" });
   box.addEventListener("input", () => {
     if (box.validity.valid) wanted({ top: box.value ? Number(box.value) : null });
+  });
+  box.addEventListener("change", () => {
+    box.value = inForce;
   });
   return {
     element: element("label", { class: "choice" }, element("span", {}, "Keep at most"), box),
     show({ top }) {
-      if (box !== document.activeElement || top !== null) box.value = String(top ?? "");
+      inForce = String(top ?? "");
+      if (box !== document.activeElement) box.value = inForce; // what is being typed is not written over
     },
     said: ({ top }) => (top === null ? "" : `top ${top}`),
   };

@@ -4,26 +4,24 @@
 import { element } from "./element.js";
 import { Controls } from "./controls.js";
 import { seenPart } from "./geometry.js";
-import { attended, frameBars, row } from "./attended.js";
+import { attended, frameBars } from "./attended.js";
 import { Legend } from "./legend.js";
-import { fitted, firstChoice, isMatrix, isOnPicture, mapNamed, numbersPath, PLAIN } from "./maps.js";
-import { parseNpy } from "./npy.js";
+import { loaded } from "./loaded.js";
+import { fitted, firstChoice, isMatrix, isOnPicture, mapNamed, PLAIN } from "./maps.js";
 import { Options } from "./options.js";
 import { isAbort, showProblem } from "./problem.js";
 import { refined } from "./refine.js";
 import { scaled } from "./scale.js";
+import { samePlace } from "./view.js";
 import { Views } from "./views.js";
 
 /** @typedef {import("./colors.js").Colors} Colors */
-/** @typedef {import("./layout.js").Layout} Layout */
+/** @typedef {import("./loaded.js").Loaded} Loaded */
 /** @typedef {import("./maps.js").Choice} Choice */
 /** @typedef {import("./maps.js").MapSummary} MapSummary */
-/** @typedef {import("./npy.js").Numbers} Numbers */
 /** @typedef {import("./refine.js").Refined} Refined */
 /** @typedef {import("./session.js").Session} Session */
 /** @typedef {import("./desk.js").Desk} Desk */
-/** @typedef {import("./view.js").Place} Place */
-/** @typedef {import("./views.js").View} View */
 
 export class Pane {
   #controls = new Controls((wanted) => this.choose(wanted));
@@ -42,15 +40,11 @@ export class Pane {
   /** @type {Session | null} */
   #session = null;
   #views;
-  /** @type {View | null} */
-  #mounted = null;
   /** @type {Choice} what was chosen, for any map */
   #wanted = { ...PLAIN, map: "" };
-  /** @type {Layout | null} of a text */
-  #layout = null;
-  /** @type {Refined | null} the map */
+  /** @type {Loaded | null} the map, which may not be the chosen one yet */
   #own = null;
-  /** @type {(Refined & {of: string, kind: string, token: number}) | null} what the place that is pointed at attends to */
+  /** @type {(Refined & {of: string, kind: string, tokens: number[]}) | null} what the place that is pointed at attends to */
   #peek = null;
   #loading = new AbortController();
   #peeking = new AbortController();
@@ -93,18 +87,21 @@ export class Pane {
   }
 
   /**
-   * Which row of a map of tokens by tokens is shown; nothing for other maps.
-   * @returns {Record<string, number | null>}
+   * Which row of a map of tokens by tokens is shown; nothing for other maps, null for a mean of rows.
+   * @returns {Record<string, number | null> | null}
    */
   get slice() {
     if (!isMatrix(this.#map)) return {};
     const frame = this.#map.options.includes("frame") ? this.#desk.state.frame : null;
-    return { token: this.#peek?.token ?? 0, frame };
+    const [token, ...more] = this.#peek?.tokens ?? [0];
+    return more.length ? null : { token, frame };
   }
 
-  /** The numbers that make up its scale, where those are its map's own. */
+  /** The name of the map that is drawn, and the numbers that make up its scale, where those are the map's own. */
   get scaled() {
-    return this.#own && !this.#peek ? this.#view.scaled(this.#own.numbers) : null;
+    if (!this.#own || this.#peek) return null;
+    const { map, view, numbers } = this.#own;
+    return { map: map.name, numbers: view.scaled(numbers) };
   }
 
   /**
@@ -116,10 +113,17 @@ export class Pane {
     const known = this.#session?.model === session.model;
     this.#session = session;
     this.#views.open(session, media);
-    this.#layout = null;
-    this.#own = null;
     if (!known) this.#wanted = firstChoice(session.model);
     await this.choose({});
+  }
+
+  /** Let go of what is shown: it is drawn no more. */
+  close() {
+    this.#loading.abort();
+    this.#peeking.abort();
+    this.#own?.view.pause?.();
+    this.#own = null;
+    this.#peek = null;
   }
 
   /**
@@ -142,34 +146,34 @@ export class Pane {
     const { signal } = this.#loading;
     this.element.setAttribute("aria-busy", "true");
     try {
-      const layout = await this.#views.layout(this.choice, signal);
-      const numbers = await this.#fetched(signal);
+      const own = await loaded(this.#open, this.#views, this.choice, this.#desk.state.frame, signal);
       if (signal.aborted) return;
-      this.#layout = layout;
-      this.#own = refined(numbers, this.choice, this.#map.kind, layout);
+      this.#own = own;
       this.#peek = null;
-      this.#mount();
+      const shown = own.view.element;
+      if (this.#place.firstChild !== shown) this.#place.replaceChildren(shown);
       this.draw();
       this.#peer()?.draw();
       await this.#point();
     } catch (error) {
       if (isAbort(error)) return;
-      this.#own = null;
+      this.close();
       this.#legend.element.hidden = true;
+      this.#readout.replaceChildren();
       showProblem(this.#place, error);
     } finally {
-      if (!signal.aborted) this.element.removeAttribute("aria-busy");
+      if (signal === this.#loading.signal) this.element.removeAttribute("aria-busy");
     }
   }
 
   /** Draw what is there. */
   draw() {
+    if (!this.#own) return;
+    const { map, view } = this.#own;
     const shown = this.#peek ?? this.#own;
-    if (!shown) return;
     const { colormap, theme, alpha, smooth } = this.#desk.state;
-    const view = this.#view;
-    const kind = this.#peek ? this.#peek.kind : this.#map.kind;
-    const scale = this.#scale(view.scaled(shown.numbers), kind);
+    const kind = this.#peek ? this.#peek.kind : map.kind;
+    const scale = this.#scale(view.scaled(shown.numbers), kind, map);
     const name = this.#colors.fitting(scale, colormap);
     const onText = view.onText === true;
     const table = onText ? this.#colors.ramp(name, theme) : this.#colors.table(name);
@@ -178,19 +182,20 @@ export class Pane {
     this.#legend.element.hidden = false;
     this.#legend.show(scale, table, [...shown.notes, ...this.#notes(kind)]);
     view.showFrame?.(this.#desk.state.frame);
-    this.#mark();
+    this.#mark(this.#own);
   }
 
   /**
    * @param {ArrayLike<number>} own
    * @param {string} kind
+   * @param {MapSummary} map
    */
-  #scale(own, kind) {
+  #scale(own, kind, map) {
     const { scale, oneScale } = this.#desk.state;
-    const fixed = this.#peek ? null : this.#map.fixed_range;
-    const peer = this.#peer();
-    const same = oneScale && !this.#peek && peer?.scaled && peer.choice.map === this.choice.map;
-    return scaled(same && peer.scaled ? [own, peer.scaled] : [own], scale, this.#colors.usualScale(kind), fixed);
+    const fixed = this.#peek ? null : map.fixed_range;
+    const other = oneScale && !this.#peek ? this.#peer()?.scaled : null;
+    const all = other?.map === map.name ? [own, other.numbers] : [own];
+    return scaled(all, scale, this.#colors.usualScale(kind), fixed);
   }
 
   /**
@@ -211,40 +216,16 @@ export class Pane {
     return this.#session;
   }
 
-  /** @returns {MapSummary} */
+  /** @returns {MapSummary} the chosen one */
   get #map() {
     return mapNamed(this.#open.model, this.choice.map);
-  }
-
-  /** @returns {View} of a map that was loaded */
-  get #view() {
-    return /** @type {View} */ (this.#mounted);
-  }
-
-  /** Put the view of what was loaded into its place. */
-  #mount() {
-    this.#mounted = this.#views.of(this.#map.kind, this.#layout);
-    const shown = this.#mounted.element;
-    if (this.#place.firstChild !== shown) this.#place.replaceChildren(shown);
-  }
-
-  /**
-   * @param {AbortSignal} signal
-   * @returns {Promise<Numbers>}
-   */
-  async #fetched(signal) {
-    const { choice } = this;
-    if (!isMatrix(this.#map)) return this.#open.numbers(numbersPath(choice), parseNpy, signal);
-    const place = { tokens: [0], frame: this.#desk.state.frame };
-    const found = await row(this.#open, choice, place, signal);
-    return /** @type {{numbers: Numbers}} */ (found).numbers; // the first token is always there
   }
 
   /** @param {string[]} names what has changed on the desk */
   #follow(names) {
     if (!this.#own) return;
     const pointed = names.includes("pointed") || names.includes("pinned");
-    if (names.includes("frame")) this.#view.showFrame?.(this.#desk.state.frame);
+    if (names.includes("frame")) this.#own.view.showFrame?.(this.#desk.state.frame);
     if (names.includes("frame") && this.#map.kind === "grid_matrix") void this.load();
     if (pointed || names.includes("frame")) void this.#point();
     if (names.some((name) => !["pointed", "pinned", "frame"].includes(name))) this.draw();
@@ -252,41 +233,50 @@ export class Pane {
 
   /** Show what the place that is pointed at, or held, attends to. */
   async #point() {
-    this.#mark();
     this.#peeking.abort();
+    if (!this.#own) return;
+    const own = this.#own;
+    const { choice, layout, map, view } = own;
+    this.#mark(own);
     this.#peeking = new AbortController();
     const { signal } = this.#peeking;
     try {
-      const place = this.#looked;
-      const view = this.#view;
+      const place = this.#looked(own);
       if (view.bars) {
-        const bars = await frameBars(this.#open, this.choice, this.#own, place, signal);
+        const bars = await frameBars(this.#open, choice, own, place, signal);
         if (bars && !signal.aborted) view.bars(bars.values, bars.caption);
       }
       const here = place?.x === undefined || place.frame === undefined || place.frame === this.#desk.state.frame;
-      const peek = place && here ? await attended(this.#open, this.choice, place, signal) : null;
+      const query = place && { ...place, tokens: view.tokens?.(place) };
+      const peek = query && here ? await attended(this.#open, choice, query, signal) : null;
       if (signal.aborted || (peek === null && this.#peek === null)) return;
-      this.#peek = peek && { ...peek, ...refined(peek.numbers, this.choice, peek.kind, this.#layout) };
+      this.#peek = peek && { ...peek, ...refined(peek.numbers, choice, peek.kind, layout) };
       this.draw();
+      // What is held is what can be taken along, and how many tokens it has is known only now.
+      if (isMatrix(map) && samePlace(place, this.#desk.state.pinned)) this.#changed();
     } catch (error) {
       if (!isAbort(error)) this.#readout.textContent = error instanceof Error ? error.message : String(error);
     }
   }
 
-  /** The place that is looked at, where this pane has it. */
-  get #looked() {
+  /**
+   * The place that is looked at, where this pane has it.
+   * @param {Loaded} own
+   */
+  #looked({ view }) {
     const { place } = this.#desk;
-    return place && this.#view.name(place) ? place : null;
+    return place && view.name(place) ? place : null;
   }
 
-  #mark() {
+  /** @param {Loaded} loaded */
+  #mark(loaded) {
+    const { map, view, numbers } = loaded;
     const { pointed, pinned, by } = this.#desk.state;
-    const view = this.#view;
-    const place = this.#looked;
+    const place = this.#looked(loaded);
     view.mark(pointed, pinned);
-    const own = place && this.#own && !isMatrix(this.#map) ? view.describe(place, this.#own.numbers) : "";
+    const own = place && !isMatrix(map) ? view.describe(place, numbers) : "";
     const seen = place && this.#peek ? `${view.name(place)} attends to ${view.highest(this.#peek.numbers)} (${this.#peek.of})` : "";
-    const best = this.#own && !place ? `Highest: ${view.highest(this.#own.numbers)}` : "";
+    const best = place ? "" : `Highest: ${view.highest(numbers)}`;
     this.#readout.replaceChildren(...[own, seen, best].filter(Boolean).map((line) => element("span", {}, line)));
     if (place && by === "keyboard") this.#announce([own, seen].filter(Boolean).join(". "));
   }

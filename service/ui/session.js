@@ -151,6 +151,7 @@ export class Session {
    * @returns {Promise<Numbers>}
    */
   async numbers(rest, parse, signal) {
+    signal?.throwIfAborted();
     const known = this.#numbers.get(rest);
     if (known) {
       this.#numbers.delete(rest);

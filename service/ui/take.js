@@ -13,6 +13,7 @@ import { showProblem } from "./problem.js";
 
 const PIXELS = ["png", "webp"];
 const PICTURES = [...PIXELS, "svg", "html"];
+const MEAN = "This is the mean of several tokens' rows, which no file holds. A single token's row can be taken along.";
 
 export class Take {
   #files = byId("files", HTMLElement);
@@ -37,44 +38,53 @@ export class Take {
   /**
    * @param {Session} session
    * @param {Choice} choice
-   * @param {Record<string, number | null>} slice of the map
+   * @param {Record<string, number | null> | null} slice of the map; null where the server has no such one
    */
   show(session, choice, slice) {
     const map = mapNamed(session.model, choice.map);
     const { origin } = location;
     const first = map.formats.find((format) => PICTURES.includes(format)) ?? "npy";
-    const commands = /** @type {[string, string][]} */ ([
-      ["Ask for the prediction", predictCommand(session, choice, origin, this.#api.hasKey)],
-      ["Fetch this map", mapCommand(session, choice, first, { ...slice, ...this.#drawing(first, map.kind) }, origin, this.#api.hasKey)],
-    ]);
-    this.#files.replaceChildren(...map.formats.map((format) => this.#link(session, choice, slice, format, map.kind)));
-    this.#commands.replaceChildren(...commands.map(([name, command]) => this.#command(name, command)));
+    const { hasKey } = this.#api;
+    this.#commands.replaceChildren(
+      this.#command("Ask for the prediction", predictCommand(session, choice, origin, hasKey)),
+    );
+    if (!slice) {
+      this.#files.replaceChildren(element("span", { class: "note" }, MEAN));
+      return;
+    }
+    /** @type {(format: string) => Record<string, string | number | null>} */
+    const options = (format) => ({ ...this.#drawing(format, map.kind, session.model.family), ...slice });
+    this.#files.replaceChildren(
+      ...map.formats.map((format) => this.#link(session, mapPath(choice, format, options(format)), `${choice.map}.${format}`)),
+    );
+    this.#commands.append(
+      this.#command("Fetch this map", mapCommand(session, choice, first, options(first), origin, hasKey)),
+    );
   }
 
   /**
    * How the map is drawn, for formats that are drawings.
    * @param {string} format
    * @param {string} kind of the map
+   * @param {string} family of the model
    * @returns {Record<string, string | number | null>}
    */
-  #drawing(format, kind) {
-    const { colormap, scale, alpha, smooth } = this.#desk.state;
+  #drawing(format, kind, family) {
+    const { colormap, scale, alpha, smooth, frame } = this.#desk.state;
     if (!PICTURES.includes(format)) return {};
-    const onPicture = PIXELS.includes(format) && isOnPicture(kind);
-    return { colormap, scale, ...(onPicture ? { alpha, smooth: smooth ? "true" : null } : {}) };
+    if (!PIXELS.includes(format) || !isOnPicture(kind)) return { colormap, scale };
+    const under = family === "video" && kind === "grid" ? frame : null; // a map without frames lies on this one
+    return { colormap, scale, alpha, smooth: smooth ? "true" : null, frame: under };
   }
 
   /**
    * @param {Session} session
-   * @param {Choice} choice
-   * @param {Record<string, number | null>} slice
-   * @param {string} format
-   * @param {string} kind of the map
+   * @param {string} rest where the map is
+   * @param {string} name of the file
    */
-  #link(session, choice, slice, format, kind) {
-    const rest = mapPath(choice, format, { ...slice, ...this.#drawing(format, kind) });
-    const name = `${choice.map}.${format}`;
-    const link = element("a", { href: session.path(rest), download: name, class: "file" }, format.toUpperCase());
+  #link(session, rest, name) {
+    const format = name.slice(name.lastIndexOf(".") + 1).toUpperCase();
+    const link = element("a", { href: session.path(rest), download: name, class: "file" }, format);
     link.addEventListener("click", async (event) => {
       event.preventDefault(); // a link sends no key, and does not notice that a prediction has gone
       try {

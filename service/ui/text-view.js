@@ -125,6 +125,16 @@ export class TextView {
     return at < 0 ? "" : this.#name(at);
   }
 
+  /**
+   * The tokens of the input that stand at a place.
+   * @param {Place} place
+   * @returns {number[]}
+   */
+  tokens(place) {
+    const at = this.#at(place);
+    return at < 0 ? [] : this.#own(this.#piece(at));
+  }
+
   /** @param {Numbers} numbers */
   #sums({ data }) {
     return sums([...this.#on, ...this.#beside], data);
@@ -132,8 +142,7 @@ export class TextView {
 
   /** @param {number} at */
   #name(at) {
-    const piece = at < this.#on.length ? this.#on[at] : this.#beside[at - this.#on.length];
-    return `“${piece.tokens.map((token) => this.#tokens[token].trim() || this.#tokens[token]).join(" + ")}”`;
+    return `“${this.#piece(at).tokens.map((token) => this.#tokens[token].trim() || this.#tokens[token]).join(" + ")}”`;
   }
 
   /**
@@ -242,9 +251,12 @@ export class TextView {
 
   /** @param {number} at */
   #place(at) {
-    const piece = at < this.#on.length ? this.#on[at] : this.#beside[at - this.#on.length];
-    const tokens = this.#own(piece);
-    return { token: tokens[0], tokens };
+    return { token: this.#own(this.#piece(at))[0] };
+  }
+
+  /** @param {number} at */
+  #piece(at) {
+    return at < this.#on.length ? this.#on[at] : this.#beside[at - this.#on.length];
   }
 
   /** @param {Piece} piece whose tokens of the input are wanted */

@@ -3,8 +3,7 @@
 
 /**
  * @typedef {object} Place somewhere on an input; what is not said does not matter
- * @property {number} [token] index
- * @property {number[]} [tokens] all of them, where several share one piece of text
+ * @property {number} [token] index; the first of those that share one piece of text
  * @property {number} [x] in original pixels
  * @property {number} [y]
  * @property {number} [frame] of those that were sampled

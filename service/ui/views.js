@@ -25,8 +25,10 @@ import { TextView } from "./text-view.js";
  * @property {(pointed: Place | null, pinned: Place | null) => void} mark
  * @property {(place: Place, numbers: Numbers) => string} describe a place and its number in words
  * @property {(place: Place) => string} name a place in words
+ * @property {(place: Place) => number[]} [tokens] those of the input that a place stands for, in a text
  * @property {(numbers: Numbers) => string} highest where the largest numbers are, in words
  * @property {(frame: number) => void} [showFrame]
+ * @property {() => void} [pause]
  * @property {(values: ArrayLike<number> | null, caption: string) => void} [bars]
  */
 

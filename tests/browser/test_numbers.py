@@ -292,8 +292,8 @@ ROW = """async ([side, before, cell]) => {
         },
     };
     const place = {x: cell[1] + 0.5, y: cell[0] + 0.5};
-    const {numbers, token} = await row(session, {map: "attention"}, place, new AbortController().signal);
-    return {asked, token, values: [...new Set(numbers.data)]};
+    const {numbers, tokens} = await row(session, {map: "attention"}, place, new AbortController().signal);
+    return {asked, tokens, values: [...new Set(numbers.data)]};
 }"""
 
 
@@ -301,12 +301,26 @@ ROW = """async ([side, before, cell]) => {
 def test_attention_of_many_patches_is_fetched_in_blocks_of_rows(modules: Page, cell: tuple[int, int]) -> None:
     found = modules.evaluate(ROW, [64, 2, cell])
     token = 2 + 64 * cell[0] + cell[1]
-    assert (found["token"], found["values"]) == (token, [token])
+    assert (found["tokens"], found["values"]) == ([token], [token])
     shape, block = found["asked"]
     assert "token=0" in shape
     (start, stop) = map(int, re.findall(r"rows=(\d+)%3A(\d+)", block)[0])
     assert start <= token < stop <= 2 + 64 * 64
     assert (stop - start) * 64 * 64 <= 2**18
+
+
+GIVEN_UP = """async () => {
+    const {Session} = await import("/ui/session.js");
+    const asked = [];
+    const api = {request: async (path) => asked.push(path)};
+    const session = new Session({api, model: {}, input: {}, answer: {id: "1"}});
+    const asking = session.numbers("maps/cls.npy", () => 0, AbortSignal.abort());
+    return {error: await asking.catch((one) => one.name), asked};
+}"""
+
+
+def test_nothing_is_asked_for_what_was_given_up_before(modules: Page) -> None:
+    assert modules.evaluate(GIVEN_UP) == {"asked": [], "error": "AbortError"}
 
 
 def fetched(page: Page, server: str, name: str) -> np.ndarray:

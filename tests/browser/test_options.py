@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from service.refine import mass_cut, top_cut
 from tests.browser.chromium import settle, show
@@ -178,11 +178,103 @@ def test_options_are_of_one_map_and_reset_in_one_click(page: Page) -> None:
     expect(options.get_by_label("Keep at most")).to_have_value("")
     expect(options.get_by_label("Whole words")).not_to_be_checked()
     expect(reset).to_be_disabled()
+    expect(options.locator("summary")).to_be_focused()
     page.get_by_role("button", name="Compare").click()
     second = page.locator(".options").nth(1)
     second.locator("summary").click()
     second.get_by_label("Whole words").check()
     expect(options.get_by_label("Whole words").first).not_to_be_checked()
+
+
+@pytest.mark.parametrize(("typed", "kept"), [("2.5", "2"), ("0", ""), ("1e21", "100"), ("-3", "")])
+def test_a_number_that_cannot_be_is_put_back(page: Page, typed: str, kept: str) -> None:
+    options = opened(page, *TEXT)
+    box = options.get_by_label("Keep at most")
+    box.press_sequentially(typed)
+    box.press("Enter")
+    expect(box).to_have_value(kept)
+    settle(page)
+    expect(options.locator("summary")).to_have_text("Options" + (f"top {kept}" if kept else ""))
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+WORD = "count_words"
+
+
+def attends(page: Page, pane: int = 0) -> Locator:
+    """What is said of the place that is looked at."""
+    return page.locator(".pane").nth(pane).locator(".readout span", has_text="attends to")
+
+
+def test_a_held_word_becomes_its_first_token_where_words_are_shown_no_more(page: Page) -> None:
+    options = opened(page, *TEXT, map="cls")
+    words = options.get_by_label("Whole words")
+    page.locator(".text .t", has_text="count").first.hover()
+    of_token = attends(page).inner_text()
+    words.check()
+    settle(page)
+    page.locator(".text .t", has_text=WORD).first.click()
+    page.mouse.move(0, 0)
+    expect(attends(page)).to_contain_text(f"“{WORD}”")
+    words.uncheck()
+    settle(page)
+    expect(attends(page)).to_have_text(of_token)
+
+
+def test_each_side_of_a_comparison_reads_a_place_by_its_own_tokens(page: Page) -> None:
+    show(page, *TEXT, map="cls")
+    page.locator(".text .t", has_text="count").first.hover()
+    of_token = attends(page).inner_text()
+    page.get_by_role("button", name="Compare").click()
+    choose(page, "cls")
+    second = page.locator(".pane").nth(1)
+    second.get_by_role("combobox", name="Map", exact=True).select_option("cls")
+    second.locator(".options summary").click()
+    second.get_by_label("Whole words").check()
+    settle(page)
+    second.locator(".text .t", has_text=WORD).first.hover()
+    expect(attends(page, 0)).to_have_text(of_token)
+    of_word = attends(page, 1).inner_text()
+    assert WORD in of_word
+    page.locator(".pane").nth(0).locator(".text .t", has_text="count").first.hover()
+    expect(attends(page, 1)).to_have_text(of_word)
+
+
+def test_no_file_is_offered_for_a_mean_of_rows(page: Page) -> None:
+    options = opened(page, *TEXT, map="attention")
+    options.get_by_label("Whole words").check()
+    settle(page)
+    expect(page.locator("#files a")).not_to_have_count(0)
+    page.locator(".text .t", has_text=WORD).first.click()
+    page.mouse.move(0, 0)
+    expect(page.locator("#files")).to_contain_text("mean of several tokens' rows")
+    expect(page.locator("#files a")).to_have_count(0)
+    expect(page.locator("#commands code")).to_have_count(1)
+    page.keyboard.press("Escape")
+    expect(page.locator("#files a")).not_to_have_count(0)
+    expect(page.locator("#commands code").nth(1)).to_contain_text("token=0")
+
+
+def test_a_text_of_special_tokens_alone_is_not_shown_without_them(page: Page) -> None:
+    def special(route: Route) -> None:
+        answer = route.fetch()
+        document = answer.json()
+        read = document["predictions"][0]["input"]
+        read["special"] = [True] * len(read["tokens"])
+        route.fulfill(response=answer, json=document)
+
+    page.route("**/predict", special)
+    options = opened(page, *TEXT)
+    options.get_by_label("Hide special tokens").check()
+    problem = page.locator(".pane").get_by_role("alert")
+    expect(problem).to_contain_text("special tokens alone")
+    options.get_by_label("Whole words").check()
+    expect(problem).to_contain_text("special tokens alone")
+    expect(page.locator(".readout")).to_be_empty()
+    options.get_by_role("button", name="Reset").click()
+    settle(page)
+    expect(problem).to_have_count(0)
+    expect(page.locator(".readout")).to_contain_text("Highest")
 
 
 def test_options_are_part_of_the_commands(page: Page) -> None:
@@ -198,6 +290,11 @@ def test_options_are_part_of_the_commands(page: Page) -> None:
     chosen = {"discard": 0.5, "special": "hide", "words": True, "verify": True}
     assert {name: asked[name] for name in chosen} == chosen
     assert "discard=0.5&special=hide&words=true" in fetch
+    show(page, *TEXT, map="cls")
+    page.get_by_role("combobox", name="Layer").select_option("0")
+    settle(page)
+    ask = page.locator("#commands code").first.inner_text()
+    assert json.loads(ask[ask.index("{") : ask.rindex("}") + 1].replace("'\\''", "'"))["layers"] == 0
 
 
 def test_an_answer_is_verified_when_it_is_asked_for(page: Page, asked: Any) -> None:
@@ -206,6 +303,7 @@ def test_an_answer_is_verified_when_it_is_asked_for(page: Page, asked: Any) -> N
     with page.expect_response("**/predict*") as answer:
         page.get_by_label("Verify the attention").check()
     proof = answer.value.json()["predictions"][0]["verification"]
+    expect(page.locator("#status")).to_contain_text("Attention verified.")
     facts = page.locator(".proof .facts")
     for word in (proof["layer"], proof["precision"], "Row sums off by", "Outputs off by", "Tolerance"):
         expect(facts).to_contain_text(word)
@@ -213,3 +311,24 @@ def test_an_answer_is_verified_when_it_is_asked_for(page: Page, asked: Any) -> N
     expect(page.get_by_label("Verify the attention")).to_be_hidden()
     show(page, *PICTURE)  # it has no attention to verify: nothing is asked of it
     expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_question_under_way_is_the_one_that_is_verified(page: Page) -> None:
+    show(page, *TEXT)
+    asked = []
+
+    def hold(route: Route) -> None:
+        asked.append(route.request.post_data_json)
+        if asked[-1]["verify"]:
+            route.continue_()  # the question before it stays without an answer
+
+    page.route("**/predict", hold)
+    page.fill("#text", "SELECT name FROM people;")
+    with page.expect_request("**/predict"):
+        page.get_by_role("button", name="Look").click()
+    page.get_by_label("Verify the attention").check()
+    expect(page.locator(".bars .label").first).to_have_text("sql")
+    assert [(one["text"], one["verify"]) for one in asked] == [
+        ("SELECT name FROM people;", False),
+        ("SELECT name FROM people;", True),
+    ]

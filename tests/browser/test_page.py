@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from service.bundle import MANIFEST
 from service.keys import make_key
@@ -239,6 +239,83 @@ def test_a_clip_is_scrubbed_and_played(page: Page) -> None:
     expect(page.get_by_role("button", name="Play")).to_be_visible()
 
 
+@pytest.mark.parametrize("playing", [False, True], ids=["scrubbed", "playing"])
+def test_a_clip_gives_way_to_the_next(page: Page, playing: bool) -> None:
+    show(page, *CLIP)
+    slider = page.get_by_label("Frame", exact=True)
+    page.locator(".frame").nth(5).click()
+    if playing:
+        page.get_by_role("button", name="Play").click()
+        expect(slider).not_to_have_value("5")
+    page.set_input_files("#file", EXAMPLES / "left.gif")
+    expect(page.locator(".bars .label").first).to_have_text("left")
+    settle(page)
+    expect(slider).to_have_value("0")
+    expect(page.get_by_role("button", name="Play")).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    slider.fill("3")
+    expect(page.locator(".scrub output")).to_contain_text("frame 4 of")
+
+
+def test_a_side_that_was_closed_leaves_the_next_clip_alone(page: Page) -> None:
+    show(page, *CLIP)
+    for _ in range(2):
+        page.get_by_role("button", name="Compare").click()
+        settle(page)
+    page.set_input_files("#file", EXAMPLES / "left.gif")
+    expect(page.locator(".bars .label").first).to_have_text("left")
+    settle(page)
+    for frame in ("3", "0"):
+        page.get_by_label("Frame", exact=True).fill(frame)
+    expect(page.locator(".scrub output")).to_contain_text("frame 1 of")
+
+
+MESSAGE = re.compile(r"/maps/message\.npy\?layer=\d+&head=mean$")
+
+
+def test_what_is_shown_stays_what_it_is_while_another_map_loads(page: Page) -> None:
+    show(page, *CLIP)
+    held: list[Route] = []
+    page.route(MESSAGE, lambda route: held.append(route))
+    before = page.locator(".readout").inner_text()
+    with page.expect_request(MESSAGE):
+        choice(page, "Map").select_option("message")
+    choice(page, "Colours").select_option("turbo")
+    expect(page.locator(".matrix-view")).to_be_hidden()
+    expect(page.locator(".stage")).to_be_visible()
+    expect(page.locator(".readout")).to_have_text(before)
+    held[0].continue_()
+    settle(page)
+    expect(page.locator(".matrix-view")).to_be_visible()
+
+
+@pytest.mark.usefixtures("refused")
+def test_a_map_that_fails_leaves_nothing_of_the_one_before(page: Page, once: Any) -> None:
+    show(page, *TEXT, map="cls")
+    page.locator(".text .t", has_text="fn").first.click()
+    expect(page.locator(".readout")).to_contain_text("attends to")
+    once(page, "**/maps/received.npy*", 500, {"detail": "it broke"})
+    once(page, "**/maps/received.npy*", 500, {"detail": "it broke"})
+    choice(page, "Map").select_option("received")
+    expect(page.locator(".pane").get_by_role("alert")).to_contain_text("it broke")
+    expect(page.locator(".readout")).to_be_empty()
+    choice(page, "Map").select_option("cls")
+    settle(page)
+    expect(page.locator(".readout")).to_contain_text("attends to")
+
+
+def test_a_map_without_frames_is_taken_along_on_the_frame_that_is_shown(page: Page, server: str) -> None:
+    show(page, *CLIP, map="label_patches")
+    page.get_by_label("Frame", exact=True).fill("4")
+    hrefs = page.locator("#files a").evaluate_all("(all) => all.map((one) => one.getAttribute('href'))")
+    assert ["frame=4" in one for one in hrefs] == [".png" in one or ".webp" in one for one in hrefs]
+    with httpx.Client(base_url=server, timeout=30) as client:
+        for href in hrefs:
+            assert client.get(href).status_code == 200, href
+        png = next(one for one in hrefs if ".png" in one)
+        assert client.get(png).content != client.get(png.replace("frame=4", "frame=0")).content
+
+
 def test_everything_can_be_done_with_the_keyboard_alone(page: Page) -> None:
     keys = page.keyboard
     keys.press("Tab")
@@ -337,6 +414,31 @@ def test_a_busy_server_is_asked_again(page: Page, once: Any) -> None:
     expect(page.locator("#status")).to_contain_text("asking again in 1 s")
     settle(page)
     expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_question_waits_for_the_model_that_was_selected(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/v1/models/digit-in-clutter/**", lambda route: held.append(route), times=1)
+    with page.expect_request("**/v1/models/digit-in-clutter/**"):
+        page.select_option("#model", label=PICTURE[0])
+    page.set_input_files("#file", EXAMPLES / "digit-1.jpg")
+    held[0].continue_()
+    settle(page)
+    expect(page.locator(".bars .label").first).to_have_text("7")
+    expect(page.locator("#ask")).not_to_have_attribute("aria-busy", "true")
+
+
+def test_an_answer_of_a_model_that_was_left_is_not_shown(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/predict", lambda route: held.append(route))
+    page.fill("#text", "SELECT name FROM people;")
+    with page.expect_request("**/predict"):
+        page.get_by_role("button", name="Look").click()
+    page.select_option("#model", label=PICTURE[0])
+    expect(page.locator("#ask")).not_to_have_attribute("aria-busy", "true")
+    expect(page.locator("#result")).to_be_hidden()
+    show(page, *PICTURE)
+    expect(page.locator("#result")).to_have_attribute("data-family", "image")
 
 
 @pytest.mark.usefixtures("refused")

@@ -111,7 +111,7 @@ def test_anything_else_is_an_unexpected_answer(body: bytes) -> None:
         from_npy(body, "token", summary("token"), {}, PREDICTION)
 
 
-@pytest.mark.parametrize("axes", ["", "row,column"])
-def test_so_are_numbers_whose_axes_are_not_named(axes: str) -> None:
+@pytest.mark.parametrize(("axes", "shape"), [("", (2,)), ("", ()), ("row,column", (2, 2, 2))])
+def test_so_are_numbers_whose_axes_are_not_named(axes: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(UnexpectedAnswer, match="map"):
-        from_npy(npy(np.zeros((2, 2, 2), np.float32)), axes, summary("token"), {}, PREDICTION)
+        from_npy(npy(np.zeros(shape, np.float32)), axes, summary("token"), {}, PREDICTION)

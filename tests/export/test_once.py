@@ -75,3 +75,16 @@ def test_calls_are_put_in_the_graph(exported: Path) -> None:
     assert not graph.functions
     assert {opset.domain for opset in graph.opset_import} == {""}
     assert {node.domain for node in graph.graph.node} == {""}
+
+
+def test_axes_of_one_size_cannot_be_told_apart(tmp_path: Path) -> None:
+    inputs = {"x": torch.zeros(2, 7), "y": torch.zeros(2, 7), "z": torch.zeros(2, 3)}
+    axes = {"x": ("batch", "some"), "y": ("batch", "others"), "z": ("batch", 3)}
+    with pytest.raises(ValueError, match="'some': 7, 'others': 7"):
+        export_model(Layers(), inputs, axes, outputs=["out"], path=tmp_path / "graph.onnx")
+
+
+def test_another_exporter_traces_every_call() -> None:
+    given = (torch.zeros(2, 5), torch.zeros(2, 7), torch.zeros(2, 3))
+    program = torch.export.export(Layers(), given)
+    torch.testing.assert_close(program.module()(*given), Layers()(*given))

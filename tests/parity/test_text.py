@@ -329,7 +329,7 @@ def test_relevance_of_a_text_is_autograd_s_through_transformers(
             (found,) = outcome.maps[name].layers
             assert found.shape == truth.shape
             largest, rounding = np.abs(truth).max(), np.abs(fp32 - truth).max()
-            assert largest > 1e-5
+            assert largest * found.size > 1e-5  # Grad-SAM is a mean over as many queries
             assert np.abs(found - truth).max() <= max(RELEVANCE * largest, 2 * rounding), (name, target)
 
 

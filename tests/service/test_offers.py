@@ -229,3 +229,21 @@ def test_of_several_maps_one_that_has_it_is_enough(client: TestClient) -> None:
     assert [found["layers"] for found in one["maps"]] == [0, "all", 0]
     assert [found.get("token") for found in one["maps"]] == [None, None, 1]
     assert [found.get("discard") for found in one["maps"]] == [None, 0.5, None]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *({"layers": 0}, {"heads": "all"}, {"target": "up"}, {"token": 1}, {"rows": "0:2"}, {"discard": 0.5}),
+        *({"mass": 0.5}, {"top": 3}, {"special": "hide"}, {"words": True}),
+    ],
+    ids=str,
+)
+def test_what_is_wanted_of_maps_needs_maps(client: TestClient, refused: Any, option: dict[str, Any]) -> None:
+    (field,) = option
+    url, given = "/v1/models/tiny-text/predict", {"text": "fn main() {}", **option}
+    refused(lambda: client.post(url, json=given), 400, field=field)
+    maps = ["cls", "rollout", "relevance", *(["attention"] if field in ("token", "rows") else [])]
+    if option == {"heads": "all"}:
+        maps = ["cls"]
+    assert client.post(url, json=given | {"maps": maps}).status_code == 200

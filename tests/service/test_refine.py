@@ -133,6 +133,14 @@ def test_hidden_special_tokens_say_what_they_held() -> None:
     assert refined.text.tokens == ("un", "believ", "able", " day")
 
 
+def test_a_text_of_special_tokens_alone_cannot_hide_them() -> None:
+    nothing = text_of("", (0, 0), (0, 0), special=(0, 1))
+    for words in (False, True):
+        with pytest.raises(UnknownOption, match="no tokens but special ones") as problem:
+            refine(selected(np.array([0.5, 0.5])), Refinement(special="hide", words=words), nothing)
+        assert problem.value.field == "special"
+
+
 def test_special_tokens_of_a_matrix_are_hidden_as_keys_and_as_queries() -> None:
     values = np.full((6, 6), 1 / 6)
     values[0] = [1, 0, 0, 0, 0, 0]  # of a query that is hidden itself: it does not count

@@ -64,8 +64,8 @@ def from_npy(
         values = np.load(io.BytesIO(body), allow_pickle=False)
     except Exception as error:  # whatever came over its parser
         raise UnexpectedAnswer(f"the numbers of map {summary.name}: {error}") from None
-    axes = tuple(named.split(","))
-    if values.ndim != len(axes) or values.dtype != np.float32:
+    axes = tuple(filter(None, named.split(",")))
+    if not axes or values.ndim != len(axes) or values.dtype != np.float32:
         raise UnexpectedAnswer(f"map {summary.name} is {values.dtype} {values.shape}, its axes are {axes}")
     one_of = ONE_OF.get(summary.kind)
     return _numbers(
