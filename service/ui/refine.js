@@ -48,10 +48,11 @@ export function refined(numbers, { mass, top }, kind, layout) {
  * @returns {Float32Array}
  */
 function massCut(row, mass) {
-  const needed = mass * descending(row).reduce((sum, at) => sum + Math.max(row[at], 0), 0);
+  const order = descending(row);
+  const needed = mass * order.reduce((sum, at) => sum + Math.max(row[at], 0), 0);
   const cut = new Float32Array(row.length);
   let held = 0;
-  for (const at of descending(row)) {
+  for (const at of order) {
     if (held >= needed) break;
     cut[at] = Math.max(row[at], 0);
     held += cut[at];
